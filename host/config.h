@@ -1,0 +1,73 @@
+#pragma once
+/*
+ * A configuration as const structs. Made by config.c from a table that lua/schema.lua has validated
+ * (so values are sound here: types, ranges, combinations, absolute paths). Immutable once made; any
+ * thread may read. Strings belong to the struct's arena and live until its free.
+ */
+#include "pyi_arena.h"
+#include "pyi_error.h"
+#include "pyi_log.h"
+
+typedef struct pyi_strings {
+    const char *const *items;
+    size_t count;
+} pyi_strings;
+
+typedef struct pyi_pair {
+    const char *key, *value;
+} pyi_pair;
+
+typedef struct pyi_pairs {
+    const pyi_pair *items;
+    size_t count;
+} pyi_pairs;
+
+typedef enum pyi_sandbox_mode { PYI_SANDBOX_ABSENT, PYI_SANDBOX_REQUIRED, PYI_SANDBOX_PREFERRED, PYI_SANDBOX_DISABLED } pyi_sandbox_mode;
+typedef enum pyi_package_manager { PYI_PM_UV, PYI_PM_CONDA } pyi_package_manager;
+typedef enum pyi_execution_model { PYI_HOST_COUPLED, PYI_SEALED_WORKER } pyi_execution_model;
+typedef enum pyi_restart { PYI_RESTART_ON_CRASH, PYI_RESTART_ALWAYS, PYI_RESTART_NEVER } pyi_restart;
+
+typedef struct pyi_manager_config {
+    pyi_arena *arena;           // owned
+    const char *path;           /* the configuration file, absolute, or NULL (made in code) */
+    const char *directory;      /* relative paths are relative to this */
+    const char *venv_root_path; /* absolute */
+    const char *python;         /* interpreter path or version request, or NULL: the machine's default */
+    pyi_level log_level;
+    bool has_log_level;
+} pyi_manager_config;
+
+typedef struct pyi_extension_config {
+    pyi_arena *arena; // owned
+    const char *name;
+    const char *module_path;   /* absolute */
+    const char *module;        /* import name, or NULL: the folder's base name */
+    const char *declared_at;   /* "config.lua:5", for messages */
+    bool isolated;
+    pyi_strings dependencies;  /* requirement specifiers as written; local paths made absolute */
+    pyi_strings requirements;  /* files, absolute */
+    pyi_strings constraints, overrides;      /* specifiers */
+    const char *index_url;
+    pyi_strings extra_index_urls, find_links;
+    const char *python;        /* path or version request, or NULL */
+    const char *environment;   /* an existing environment, absolute, used as it is; or NULL */
+    const char *entrypoint;    /* name of a function or class in the module, or NULL */
+    const char *extension_type;/* "package.module:Class", or NULL */
+    pyi_strings apis;          /* names of ProxiedSingletons */
+    bool share_torch, share_torch_no_deps, share_cuda_ipc;
+    pyi_package_manager package_manager;
+    pyi_execution_model execution_model;
+    pyi_sandbox_mode sandbox_mode;
+    bool has_sandbox;          /* a `sandbox` table was given */
+    pyi_pairs env;             /* for the child */
+    pyi_strings env_inherit;   /* name patterns with *, let in from the host's environment */
+    pyi_restart restart;
+    int64_t call_timeout_ms;   /* 0: none */
+    int64_t start_timeout_ms, stop_timeout_ms;
+    unsigned max_concurrency;
+    unsigned threads;          /* 0: def methods run inline */
+    bool embed;                /* false: run inside the venv's own python (hidden key `embed`, for tests) */
+} pyi_extension_config;
+
+void pyi_manager_config_free(pyi_manager_config *c);
+void pyi_extension_config_free(pyi_extension_config *c);
