@@ -1,0 +1,441 @@
+/*
+ * One generation's nng sockets.
+ *
+ * A send borrows a slot: a REQ context with two aios. The receive is posted right behind the send
+ * (REQ allows it as soon as the send is accepted), so the answer costs one hand-off and not two. A
+ * send that ends badly leaves its context in an unknown state, so the context is closed and a fresh
+ * one opened at the next use. Re-sending is off: a call must never run twice.
+ */
+#include "bus.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define SERVICE_CONTEXTS 8
+
+typedef struct slot {
+    pyi_bus *bus;
+    nng_ctx ctx;
+    bool has_ctx, busy;
+    nng_aio *send, *recv;
+    uint64_t serial;
+    pyi_bus_done done;
+    void *arg;
+    struct slot *free_next, *all_next;
+} slot;
+
+struct pyi_frame {
+    nng_msg *msg;
+    pyi_writer writer;
+};
+
+struct pyi_bus_request {
+    pyi_bus *bus;
+    nng_ctx ctx;
+    nng_aio *aio;
+    nng_msg *in;
+    bool answering;
+};
+
+typedef struct lane {
+    pyi_bus *bus;
+    nng_socket socket;
+    bool open;
+    uint32_t pipe; /* of the child, 0: not connected */
+} lane;
+
+struct pyi_bus {
+    lane call, service;
+    uint64_t max_payload;
+    void (*on_request)(void *arg, pyi_bus_request *rq, const void *frame, size_t len);
+    void (*on_lost)(void *arg);
+    void *arg;
+    _Atomic int64_t peer; /* pid; 0: nobody yet; -1: any */
+    pyi_bus_request requests[SERVICE_CONTEXTS];
+    pthread_mutex_t lock; /* all below, and the lanes' pipes */
+    bool closed;
+    uint64_t serial;
+    slot *free, *all;
+};
+
+/* ---- frames ---------------------------------------------------------------------------------- */
+
+static bool grow_message(pyi_writer *w, size_t need) {
+    size_t cap = w->cap < 256 ? 256 : w->cap;
+    while (cap < need) {
+        cap *= 2;
+    }
+    if (nng_msg_realloc(w->ctx, cap) != 0) {
+        return false;
+    }
+    w->data = nng_msg_body(w->ctx);
+    w->cap = cap;
+    return true;
+}
+
+pyi_frame *pyi_frame_new(uint64_t max_payload) {
+    pyi_frame *f = malloc(sizeof(*f));
+    if (f == NULL) {
+        return NULL;
+    }
+    if (nng_msg_alloc(&f->msg, 256) != 0) {
+        free(f);
+        return NULL;
+    }
+    f->writer = (pyi_writer){.data = nng_msg_body(f->msg),
+                             .cap = nng_msg_len(f->msg),
+                             .limit = max_payload + PYI_FRAME_SLACK,
+                             .grow = grow_message,
+                             .ctx = f->msg};
+    return f;
+}
+
+pyi_writer *pyi_frame_writer(pyi_frame *f) {
+    return &f->writer;
+}
+
+void pyi_frame_free(pyi_frame *f) {
+    if (f != NULL) {
+        nng_msg_free(f->msg);
+        free(f);
+    }
+}
+
+/* The finished message; the frame is gone. */
+static nng_msg *frame_message(pyi_frame *f) {
+    nng_msg *msg = f->msg;
+    nng_msg_chop(msg, nng_msg_len(msg) - f->writer.len);
+    free(f);
+    return msg;
+}
+
+/* ---- who may connect ------------------------------------------------------------------------- */
+
+static bool is_expected(pyi_bus *b, nng_pipe pipe) {
+    int64_t peer = atomic_load(&b->peer);
+    if (peer < 0) {
+        return true;
+    }
+    uint64_t pid = 0;
+    return peer > 0 && nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 &&
+           pid == (uint64_t)peer;
+}
+
+static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
+    lane *a = arg;
+    pyi_bus *b = a->bus;
+    uint32_t id = (uint32_t)nng_pipe_id(pipe);
+    bool lost = false, refused = false;
+    pthread_mutex_lock(&b->lock);
+    if (event == NNG_PIPE_EV_ADD_PRE) {
+        refused = a->pipe != 0 || !is_expected(b, pipe);
+        if (!refused) {
+            a->pipe = id;
+        }
+    } else if (a->pipe == id) {
+        a->pipe = 0;
+        lost = !b->closed;
+    }
+    pthread_mutex_unlock(&b->lock);
+    if (refused) {
+        nng_pipe_close(pipe);
+    }
+    if (lost) {
+        b->on_lost(b->arg);
+    }
+}
+
+/* ---- sends ----------------------------------------------------------------------------------- */
+
+static pyi_err code_of(int rv) {
+    switch (rv) {
+    case NNG_ETIMEDOUT:
+        return PYI_EDEADLINE;
+    case NNG_ECANCELED:
+        return PYI_ECANCELLED;
+    case NNG_ENOMEM:
+        return PYI_ENOMEM;
+    case NNG_EMSGSIZE:
+        return PYI_ETOOBIG;
+    default:
+        return PYI_EDIED;
+    }
+}
+
+static void release(slot *s) {
+    pyi_bus *b = s->bus;
+    pthread_mutex_lock(&b->lock);
+    s->busy = false;
+    s->free_next = b->free;
+    b->free = s;
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void on_reply(void *arg) {
+    slot *s = arg;
+    int rv = nng_aio_result(s->recv);
+    pyi_bus_done done = s->done;
+    void *done_arg = s->arg;
+    if (rv != 0) {
+        nng_ctx_close(s->ctx);
+        s->has_ctx = false;
+        release(s);
+        done(done_arg, code_of(rv), NULL, 0);
+        return;
+    }
+    nng_msg *msg = nng_aio_get_msg(s->recv);
+    release(s);
+    done(done_arg, PYI_OK, nng_msg_body(msg), nng_msg_len(msg));
+    nng_msg_free(msg);
+}
+
+static slot *slot_new(pyi_bus *b) {
+    slot *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return NULL;
+    }
+    s->bus = b;
+    if (nng_aio_alloc(&s->send, NULL, NULL) != 0) {
+        free(s);
+        return NULL;
+    }
+    if (nng_aio_alloc(&s->recv, on_reply, s) != 0) {
+        nng_aio_free(s->send);
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* What a send did not take is still the aio's. */
+static void drop_unsent(slot *s) {
+    nng_aio_wait(s->send);
+    nng_msg *msg = nng_aio_get_msg(s->send);
+    if (msg != NULL) {
+        nng_msg_free(msg);
+        nng_aio_set_msg(s->send, NULL);
+    }
+}
+
+/* A slot with a context and a serial of its own; NULL with *ret_code. */
+static slot *borrow(pyi_bus *b, pyi_err *ret_code) {
+    pthread_mutex_lock(&b->lock);
+    bool closed = b->closed;
+    slot *s = closed ? NULL : b->free;
+    if (s != NULL) {
+        b->free = s->free_next;
+    } else if (!closed && (s = slot_new(b)) != NULL) {
+        s->all_next = b->all;
+        b->all = s;
+    }
+    if (s != NULL) {
+        s->busy = true;
+        s->serial = ++b->serial;
+    }
+    pthread_mutex_unlock(&b->lock);
+    *ret_code = closed ? PYI_EDIED : PYI_ENOMEM;
+    if (s == NULL || s->has_ctx) {
+        return s;
+    }
+    drop_unsent(s);
+    int rv = nng_ctx_open(&s->ctx, b->call.socket);
+    if (rv != 0) {
+        *ret_code = code_of(rv);
+        release(s);
+        return NULL;
+    }
+    s->has_ctx = true;
+    return s;
+}
+
+void pyi_bus_send(pyi_bus *b, pyi_frame *f, int64_t timeout_ms, pyi_bus_done done, void *arg,
+                  pyi_bus_token *ret_token) {
+    pyi_err code;
+    slot *s = borrow(b, &code);
+    if (s == NULL) {
+        pyi_frame_free(f);
+        done(arg, code, NULL, 0);
+        return;
+    }
+    if (ret_token != NULL) {
+        *ret_token = (pyi_bus_token){s, s->serial};
+    }
+    s->done = done;
+    s->arg = arg;
+    nng_duration timeout = NNG_DURATION_INFINITE;
+    if (timeout_ms > 0) {
+        timeout = timeout_ms > INT32_MAX ? INT32_MAX : (nng_duration)timeout_ms;
+    }
+    nng_aio_set_timeout(s->send, NNG_DURATION_INFINITE);
+    nng_aio_set_timeout(s->recv, timeout);
+    nng_aio_set_msg(s->send, frame_message(f));
+    nng_ctx_send(s->ctx, s->send);
+    nng_ctx_recv(s->ctx, s->recv);
+}
+
+void pyi_bus_abort(pyi_bus *b, pyi_bus_token token) {
+    slot *s = token.slot;
+    if (s == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&b->lock);
+    if (!b->closed && s->busy && s->serial == token.serial) {
+        nng_aio_cancel(s->recv);
+    }
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- requests of the child ---------------------------------------------------------------------
+ */
+
+static void on_service(void *arg) {
+    pyi_bus_request *rq = arg;
+    int rv = nng_aio_result(rq->aio);
+    if (rq->answering) {
+        rq->answering = false;
+        if (rv != 0) {
+            nng_msg_free(nng_aio_get_msg(rq->aio));
+        }
+        rv = rv == NNG_ECLOSED ? rv : -1;
+    }
+    if (rv == 0) {
+        rq->in = nng_aio_get_msg(rq->aio);
+        rq->bus->on_request(rq->bus->arg, rq, nng_msg_body(rq->in), nng_msg_len(rq->in));
+    } else if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
+        nng_ctx_recv(rq->ctx, rq->aio);
+    }
+}
+
+void pyi_bus_answer(pyi_bus_request *rq, pyi_frame *f) {
+    nng_msg_free(pyi_steal(&rq->in));
+    rq->answering = true;
+    nng_aio_set_msg(rq->aio, frame_message(f));
+    nng_ctx_send(rq->ctx, rq->aio);
+}
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+static int listen_on(lane *a, const char *url, uint64_t max_payload) {
+    nng_listener listener;
+    int rv;
+    if ((rv = nng_socket_set_size(a->socket, NNG_OPT_RECVMAXSZ, max_payload + PYI_FRAME_SLACK)) !=
+            0 ||
+        (rv = nng_pipe_notify(a->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, a)) != 0 ||
+        (rv = nng_pipe_notify(a->socket, NNG_PIPE_EV_REM_POST, on_pipe, a)) != 0 ||
+        (rv = nng_listener_create(&listener, a->socket, url)) != 0) {
+        return rv;
+    }
+    /* Only the path transport has permissions; the folder is 0700 anyway. */
+    (void)nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+    return nng_listener_start(listener, 0);
+}
+
+static int open_service(pyi_bus *b) {
+    for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
+        pyi_bus_request *rq = &b->requests[i];
+        int rv;
+        rq->bus = b;
+        if ((rv = nng_ctx_open(&rq->ctx, b->service.socket)) != 0 ||
+            (rv = nng_aio_alloc(&rq->aio, on_service, rq)) != 0) {
+            return rv;
+        }
+        nng_ctx_recv(rq->ctx, rq->aio);
+    }
+    return 0;
+}
+
+static int open_sockets(pyi_bus *b, const pyi_bus_config *config) {
+    int rv;
+    if ((rv = nng_req0_open(&b->call.socket)) != 0) {
+        return rv;
+    }
+    b->call.open = true;
+    if ((rv = nng_rep0_open(&b->service.socket)) != 0) {
+        return rv;
+    }
+    b->service.open = true;
+    if ((rv = nng_socket_set_ms(b->call.socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) !=
+            0 ||
+        (rv = open_service(b)) != 0 ||
+        (rv = listen_on(&b->call, config->call_url, config->max_payload)) != 0) {
+        return rv;
+    }
+    return listen_on(&b->service, config->service_url, config->max_payload);
+}
+
+pyi_err pyi_bus_open(const pyi_bus_config *config, pyi_bus **ret, pyi_error *e) {
+    pyi_bus *b = calloc(1, sizeof(*b));
+    if (b == NULL) {
+        return pyi_error_set(e, PYI_ENOMEM, "bus.open", "out of memory");
+    }
+    pthread_mutex_init(&b->lock, NULL);
+    b->call.bus = b->service.bus = b;
+    b->max_payload = config->max_payload;
+    b->on_request = config->on_request;
+    b->on_lost = config->on_lost;
+    b->arg = config->arg;
+    int rv = open_sockets(b, config);
+    if (rv != 0) {
+        pyi_error_set(e, PYI_ESYS, "bus.open", "listen on \"%s\": %s", config->call_url,
+                      nng_strerror(rv));
+        pyi_bus_close(b);
+        pyi_bus_free(b);
+        return e->code;
+    }
+    *ret = b;
+    return PYI_OK;
+}
+
+void pyi_bus_expect(pyi_bus *b, int64_t pid) {
+    atomic_store(&b->peer, pid);
+}
+
+void pyi_bus_close(pyi_bus *b) {
+    pthread_mutex_lock(&b->lock);
+    bool first = !b->closed;
+    b->closed = true;
+    pthread_mutex_unlock(&b->lock);
+    if (!first) {
+        return;
+    }
+    if (b->call.open) {
+        nng_close(b->call.socket);
+    }
+    if (b->service.open) {
+        nng_close(b->service.socket);
+    }
+    /* Callbacks still on their way: wait for each. No new slot is made once closed. */
+    for (slot *s = b->all; s != NULL; s = s->all_next) {
+        nng_aio_wait(s->recv);
+        drop_unsent(s);
+    }
+    for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
+        if (b->requests[i].aio != NULL) {
+            nng_aio_wait(b->requests[i].aio);
+        }
+    }
+}
+
+void pyi_bus_free(pyi_bus *b) {
+    if (b == NULL) {
+        return;
+    }
+    while (b->all != NULL) {
+        slot *s = b->all;
+        b->all = s->all_next;
+        nng_aio_free(s->send);
+        nng_aio_free(s->recv);
+        free(s);
+    }
+    for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
+        nng_msg_free(b->requests[i].in);
+        if (b->requests[i].aio != NULL) {
+            nng_aio_free(b->requests[i].aio);
+        }
+    }
+    pthread_mutex_destroy(&b->lock);
+    free(b);
+}
