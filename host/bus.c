@@ -410,7 +410,6 @@ void pyi_bus_close(pyi_bus *b) {
     /* Callbacks still on their way: wait for each. No new slot is made once closed. */
     for (slot *s = b->all; s != NULL; s = s->all_next) {
         nng_aio_wait(s->recv);
-        drop_unsent(s);
     }
     for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
         if (b->requests[i].aio != NULL) {
@@ -426,6 +425,7 @@ void pyi_bus_free(pyi_bus *b) {
     while (b->all != NULL) {
         slot *s = b->all;
         b->all = s->all_next;
+        drop_unsent(s);
         nng_aio_free(s->send);
         nng_aio_free(s->recv);
         free(s);
