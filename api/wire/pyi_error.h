@@ -54,5 +54,6 @@ pyi_err pyi_error_wrap(pyi_error *e, const char *fmt, ...) PYI_PRINTF(2, 3);
 /// A short stable name: "deadline", "died", ... never NULL.
 const char *pyi_err_name(pyi_err code);
 
-/// The built-in Python exception that stands for a code: "TimeoutError", "ConnectionError", ...
+/// The Python exception that stands for a code: "TimeoutError", "ConnectionError", ... All are built-in
+/// but "CancelledError", which is asyncio's. Never NULL.
 const char *pyi_err_python_type(pyi_err code);

@@ -9,6 +9,8 @@
 #define PYI_MAX_PAYLOAD_DEFAULT (UINT64_C(1) << 30) /* one frame, bytes */
 #define PYI_FRAME_SLACK 65536u                      /* what a frame may add around its payload */
 #define PYI_MAX_DEPTH 128u                          /* nesting of containers in a value */
+#define PYI_FRAME_DEPTH 32u                         /* and what a frame may put round a value */
+#define PYI_MAX_NDIM 64u                            /* dimensions of an array */
 #define PYI_MAX_NAME 128u                           /* extension, object and method names, bytes */
 #define PYI_MAX_CAUSES 16u                          /* links of a __cause__ chain that travel */
 #define PYI_MAX_TRACEBACK 65536u                    /* bytes of a traceback that travel */

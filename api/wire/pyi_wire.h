@@ -66,7 +66,8 @@ struct pyi_writer {
     pyi_err err;
     /// Makes room for `need` bytes in all (sets data, cap); false on out-of-memory.
     bool (*grow)(pyi_writer *w, size_t need);
-    void *ctx; /* of grow */
+    void *ctx;     /* of grow */
+    size_t wanted; /* set with PYI_ETOOBIG: the size or count that was too much */
 };
 
 /// A writer on malloc'ed memory.
@@ -74,18 +75,23 @@ void pyi_writer_init(pyi_writer *w, size_t limit);
 void pyi_writer_fini(pyi_writer *w);
 /// PYI_OK, or the first error, told in *e (both numbers named if it is the limit).
 pyi_err pyi_writer_error(const pyi_writer *w, pyi_error *e) PYI_MUST_CHECK;
-/// Room for `n` more bytes, or NULL with the error set. The fast path of every put.
-uint8_t *pyi_writer_room(pyi_writer *w, size_t n);
+/// Room for `n` more bytes, or NULL with the error set. Fill it, then add to w->len what you filled.
+/// Inline, as are the puts of small values (pyi_wire_inline.h): cap is kept at most at limit, and
+/// drops to len on an error, so that "does it fit" is the only test on the fast path.
+static inline uint8_t *pyi_writer_room(pyi_writer *w, size_t n);
+/// The slow path of the same: grows, or sets the error. A reset writer (len and err set back by hand)
+/// finds its room again in here.
+uint8_t *pyi_writer_more(pyi_writer *w, size_t n);
 
-void pyi_put_nil(pyi_writer *w);
-void pyi_put_bool(pyi_writer *w, bool v);
-void pyi_put_int(pyi_writer *w, int64_t v);
-void pyi_put_uint(pyi_writer *w, uint64_t v);
-void pyi_put_float(pyi_writer *w, double v);
-void pyi_put_str(pyi_writer *w, const char *s, size_t len); /* UTF-8 */
+static inline void pyi_put_nil(pyi_writer *w);
+static inline void pyi_put_bool(pyi_writer *w, bool v);
+static inline void pyi_put_int(pyi_writer *w, int64_t v);
+static inline void pyi_put_uint(pyi_writer *w, uint64_t v);
+static inline void pyi_put_float(pyi_writer *w, double v);
+static inline void pyi_put_str(pyi_writer *w, const char *s, size_t len); /* UTF-8 */
 void pyi_put_cstr(pyi_writer *w, const char *s);            /* NULL: nil */
 void pyi_put_bin(pyi_writer *w, const void *data, size_t len);
-void pyi_put_array(pyi_writer *w, size_t count); /* then `count` values */
+static inline void pyi_put_array(pyi_writer *w, size_t count); /* then `count` values */
 void pyi_put_map(pyi_writer *w, size_t count);   /* then `count` keys and values */
 /// Values between begin and end are the payload of one extension value.
 size_t pyi_put_ext_begin(pyi_writer *w, pyi_ext type);
@@ -130,21 +136,29 @@ typedef struct pyi_reader {
 } pyi_reader;
 
 static inline pyi_reader pyi_reader_on(const void *data, size_t len) {
-    return (pyi_reader){.p = (const uint8_t *)data, .end = (const uint8_t *)data + len};
+    const uint8_t *p = (const uint8_t *)data;
+    return (pyi_reader){.p = p, .end = len > 0 ? p + len : p}; // data may be NULL then
 }
 
-/// Next token. PYI_EPROTO where the bytes end or are not msgpack.
-pyi_err pyi_read(pyi_reader *r, pyi_token *ret_token) PYI_MUST_CHECK;
+/// Next token. PYI_EPROTO where the bytes end or are not msgpack; then the reader has not moved.
+static inline pyi_err pyi_read(pyi_reader *r, pyi_token *ret_token) PYI_MUST_CHECK;
 /// Next token, which must be of this kind (an INT that is not negative also passes as PYI_UINT: .u).
 pyi_err pyi_read_kind(pyi_reader *r, pyi_kind kind, pyi_token *ret_token) PYI_MUST_CHECK;
-/// Skips one whole value, without recursion on the C stack; checks structure and depth.
+/// Skips one whole value, without recursion on the C stack; checks structure and depth, but takes an
+/// extension's payload as bytes.
 pyi_err pyi_skip(pyi_reader *r) PYI_MUST_CHECK;
-/// PYI_OK if `data` is exactly one well-formed value: structure, depth, payloads of known extension
-/// types, UTF-8 in strings. What comes from a child is checked by this before it is used.
+/// PYI_OK if `data` is exactly one well-formed value: structure, depth (of PYI_MAX_DEPTH and
+/// PYI_FRAME_DEPTH together: a frame is a value too), payloads of extension types, of which unknown and
+/// reserved ones are refused, UTF-8 in strings. What comes from a child is checked by this before use.
 pyi_err pyi_validate(const void *data, size_t len, pyi_error *e) PYI_MUST_CHECK;
 bool pyi_utf8_valid(const uint8_t *s, size_t len);
+bool pyi_utf8_valid_surrogates(const uint8_t *s, size_t len); /* as in PYI_EXT_SURROGATE */
+/// Bytes of the character at s (1 to 4), or 0 where there is no valid one.
+size_t pyi_utf8_step(const uint8_t *s, size_t left);
 
 /// The head of a frame: reads [type, id, and leaves r at the third field. `ret_count` is the number of
 /// fields in the array. For HELLO the second field is the protocol version.
 pyi_err pyi_read_head(pyi_reader *r, pyi_frame_type *ret_type, uint64_t *ret_id, uint32_t *ret_count,
                       pyi_error *e) PYI_MUST_CHECK;
+
+#include "pyi_wire_inline.h"
