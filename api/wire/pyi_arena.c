@@ -1,6 +1,6 @@
 /*
- * The arena: a list of chunks, the newest first. A request that is large for a chunk gets one of its
- * own behind the newest, so that it does not end the chunk that still has room.
+ * The arena: a list of chunks, the newest first. A request that is large for a chunk gets one of
+ * its own behind the newest, so that it does not end the chunk that still has room.
  */
 #include "pyi_arena.h"
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /*
  * Filling pyi_error. Texts are formatted on the stack first, so that an argument may point into the
- * error itself, and are cut at a whole UTF-8 character with "..." where they don't fit: a cut message
- * must still be a valid string on the wire. Nothing allocates.
+ * error itself, and are cut at a whole UTF-8 character with "..." where they don't fit: a cut
+ * message must still be a valid string on the wire. Nothing allocates.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE // strerrordesc_np

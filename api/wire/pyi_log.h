@@ -3,8 +3,9 @@
  * The host's log: one line per event on a descriptor (stderr by default). Thread safe: a line is one
  * write(2). Only the loop, the commands and child/main log; everything else returns errors.
  *
- *   text    15:04:05 info  averages: ready in 16 ms (python 3.11.2)          on a terminal
+ *   text    15:04:05 info    averages: ready in 16 ms (python 3.11.2)        on a terminal
  *   logfmt  2026-11-23T15:04:05.123Z info id=PYI-EXT-READY ext=averages gen=1 pid=77 msg="..."
+ *           15:04:05 warning averages/stdout: a line that the extension printed
  *   json    {"time":...,"level":...,"id":...,"ext":...,"gen":...,"pid":...,"msg":...}
  */
 #include "pyi_base.h"

@@ -1,7 +1,7 @@
 /*
  * The reader of pyi_wire.h, but for the hot paths (pyi_wire_inline.h). Every length and count is
- * checked against the bytes that remain before it is believed: an item takes at least one byte, a pair
- * two. Nothing moves the reader but a whole token.
+ * checked against the bytes that remain before it is believed: an item takes at least one byte, a
+ * pair two. Nothing moves the reader but a whole token.
  */
 #include "pyi_wire.h"
 

@@ -1,13 +1,15 @@
 /*
- * pyi_validate: one pass over a whole value, with a stack of its own and so no recursion that a peer
- * could drive. Arrays, maps and the extension types that hold any values (tuple, set, frozenset) are
- * walked; the payload of every other extension type has a fixed shape and is checked on the spot.
- * What passes here can be read by anybody without a further check but of kinds and depth.
+ * pyi_validate: one pass over a whole value, with a stack of its own and so no recursion that a
+ * peer could drive. Arrays, maps and the extension types that hold any values (tuple, set,
+ * frozenset) are walked; the payload of every other extension type has a fixed shape and is checked
+ * on the spot. What passes here can be read by anybody without a further check but of kinds and
+ * depth.
  */
 #include "pyi_wire.h"
 
-#define MAX_DEPTH  (PYI_MAX_DEPTH + PYI_FRAME_DEPTH)
-#define MAX_LEVELS (2 * MAX_DEPTH + 2) /* the value; a payload and its array for each; one refused */
+#define MAX_DEPTH (PYI_MAX_DEPTH + PYI_FRAME_DEPTH)
+#define MAX_LEVELS                                                                                 \
+    (2 * MAX_DEPTH + 2) /* the value; a payload and its array for each; one refused */
 
 #define MICROSECONDS 999999
 #define DAY_SECONDS  86400
@@ -166,8 +168,8 @@ static bool ndarray_ok(const pyi_token *ext) {
 static bool npscalar_ok(const pyi_token *ext) {
     pyi_reader r;
     pyi_token data;
-    return open_array(&r, ext, 2) && text_next(&r) &&
-           pyi_read_kind(&r, PYI_BIN, &data) == PYI_OK && at_end(&r);
+    return open_array(&r, ext, 2) && text_next(&r) && pyi_read_kind(&r, PYI_BIN, &data) == PYI_OK &&
+           at_end(&r);
 }
 
 /// The extension types of a fixed shape. NULL: fine.

@@ -1,8 +1,8 @@
 #pragma once
 /*
- * The hot paths of pyi_wire.h, inline: room in the writer, puts of scalars and of short strings, reads
- * of scalars. A list of 100,000 ints passes through here and through nothing else. Included by
- * pyi_wire.h only.
+ * The hot paths of pyi_wire.h, inline: room in the writer, puts of scalars and of short strings,
+ * reads of scalars. A list of 100,000 ints passes through here and through nothing else. Included
+ * by pyi_wire.h only.
  */
 #include "pyi_wire.h"
 

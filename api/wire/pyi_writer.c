@@ -1,6 +1,6 @@
 /*
- * The writer of pyi_wire.h, but for the hot paths (pyi_wire_inline.h): growing, long values, extension
- * values, errors. An error sticks: `cap` drops to `len`, so that every later put comes to
+ * The writer of pyi_wire.h, but for the hot paths (pyi_wire_inline.h): growing, long values,
+ * extension values, errors. An error sticks: `cap` drops to `len`, so that every later put comes to
  * pyi_writer_more and is refused there.
  */
 #include "pyi_wire.h"
@@ -70,9 +70,10 @@ pyi_err pyi_writer_error(const pyi_writer *w, pyi_error *e) {
         return pyi_error_set(e, w->err, "wire.write", "out of memory after %zu bytes", w->len);
     }
     if (w->wanted > w->limit) {
-        return pyi_error_set(e, PYI_ETOOBIG, "wire.write",
-                             "the message is too big: it needs at least %zu bytes, the limit is %zu",
-                             w->wanted, w->limit);
+        return pyi_error_set(
+            e, PYI_ETOOBIG, "wire.write",
+            "the message is too big: it needs at least %zu bytes, the limit is %zu", w->wanted,
+            w->limit);
     }
     return pyi_error_set(e, PYI_ETOOBIG, "wire.write",
                          "one value has %zu items or bytes, the format's limit is %u", w->wanted,
@@ -159,7 +160,8 @@ void pyi_put_map(pyi_writer *w, size_t count) {
 size_t pyi_put_ext_begin(pyi_writer *w, pyi_ext type) {
     uint8_t *p = pyi_writer_room(w, 6);
     if (p) {
-        p[0] = 0xC9; // always ext32: the length is not known yet, and moving the payload would cost more
+        p[0] = 0xC9; // always ext32: the length is not known yet, and moving the payload would cost
+                     // more
         pyi_store_be32(p + 1, 0);
         p[5] = (uint8_t)type;
         w->len += 6;
