@@ -12,7 +12,7 @@ typedef struct pyi_process {
     const char *cwd;         /* NULL: the host's */
     int64_t timeout_ms;      /* 0: none */
     int cancel_fd;           /* -1: none */
-    /// Each line of stderr (and of stdout where `out` is not kept), without its newline. May be NULL.
+    /// Each line of stderr as it comes, without its line end; lines end at \r as well. May be NULL.
     void (*on_line)(void *arg, const char *line);
     void *arg;
     size_t keep; /* most bytes of each stream to keep; 0: 1 MiB */
