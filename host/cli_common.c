@@ -1,0 +1,103 @@
+/*
+ * What the commands share: messages on stderr in one form, exit statuses, the configuration meant.
+ */
+#include "cli.h"
+#include "json.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void say(const char *label, pyi_style style, const char *fmt, va_list args) {
+    char text[8192];
+    vsnprintf(text, sizeof text, fmt, args);
+    fflush(stdout); // a terminal shows both streams: keep them in order
+    fprintf(stderr, "%s%s:%s %s\n", pyi_term_style(STDERR_FILENO, style), label,
+            pyi_term_style(STDERR_FILENO, PYI_STYLE_NONE), text);
+}
+
+void pyi_say_error(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    say("error", PYI_STYLE_RED, fmt, args);
+    va_end(args);
+}
+
+void pyi_say_warning(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    say("warning", PYI_STYLE_YELLOW, fmt, args);
+    va_end(args);
+}
+
+void pyi_say_hint(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fputs("       ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+void pyi_say_detail(const char *text) {
+    while (text != NULL && *text != '\0') {
+        size_t len = strcspn(text, "\n");
+        fprintf(stderr, "    %.*s\n", (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+int pyi_say_usage(const pyi_cli *cli, const char *command, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    say("error", PYI_STYLE_RED, fmt, args);
+    va_end(args);
+    pyi_say_hint("see: %s %s%s-h", cli->program, command != NULL ? command : "",
+                 command != NULL ? " " : "");
+    return PYI_EXIT_USAGE;
+}
+
+int pyi_exit_of(pyi_err code) {
+    switch (code) {
+    case PYI_OK:
+        return PYI_EXIT_OK;
+    case PYI_ECONFIG:
+        return PYI_EXIT_CONFIG;
+    case PYI_EPERM:
+        return PYI_EXIT_PERMISSION;
+    case PYI_EENV:
+    case PYI_EUNAVAILABLE:
+        return PYI_EXIT_UNAVAILABLE;
+    case PYI_EINVAL:
+    case PYI_ENOMEM:
+    case PYI_ESYS:
+    case PYI_EPROTO:
+    case PYI_ETOOBIG:
+    case PYI_ETYPE:
+    case PYI_ENOTFOUND:
+    case PYI_EDEADLINE:
+    case PYI_ECANCELLED:
+    case PYI_EDIED:
+    case PYI_ESTOPPED:
+    case PYI_EREMOTE:
+    case PYI_ESTART:
+    case PYI_EINTERNAL:
+    case PYI_ERR_COUNT:
+        break;
+    }
+    return PYI_EXIT_FAILURE;
+}
+
+int pyi_fail(const pyi_error *e) {
+    pyi_say_error("%s", e->msg);
+    return pyi_exit_of(e->code);
+}
+
+const char *pyi_cli_config(const pyi_cli *cli, const char *word) {
+    if (word != NULL) {
+        return word;
+    }
+    if (cli->config != NULL) {
+        return cli->config;
+    }
+    return access("config.lua", F_OK) == 0 ? "config.lua" : NULL;
+}
