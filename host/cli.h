@@ -95,3 +95,18 @@ int pyi_fail(const pyi_error *e);
 const char *pyi_cli_config(const pyi_cli *cli, const char *word);
 /// Writes JSON text to stdout: laid out in lines on a terminal, else as it is.
 void pyi_print_json(const char *text);
+
+/* ---- cli_remote.c: commands that talk to a running host -------------------------------------- */
+
+struct pyi_client;
+
+/// Finds the host that is meant and connects. NULL after printing why not; *ret_status is the exit
+/// status.
+struct pyi_client *pyi_remote_open(const pyi_cli *cli, int *ret_status);
+/// Starts a request map of 1 + `more` entries with its operation.
+void pyi_remote_begin(pyi_writer *w, const char *op, uint32_t more);
+/// Sends it and waits. PYI_EXIT_OK with *ret_value, or the exit status of the error it printed. The
+/// value lives until the client is closed.
+int pyi_remote_request(struct pyi_client *client, pyi_writer *w, pyi_reader *ret_value);
+/// Reads "--timeout=2.5": seconds. False: not a number (printed).
+bool pyi_parse_seconds(const char *option, const char *text, double *ret);
