@@ -23,7 +23,7 @@ struct pyi_arena {
 };
 
 static chunk *chunk_new(size_t size) {
-    if (size > SIZE_MAX - sizeof(chunk)) {
+    if (size > PTRDIFF_MAX - sizeof(chunk)) {
         return NULL;
     }
     chunk *c = calloc(1, sizeof(*c) + size);
@@ -73,7 +73,7 @@ void pyi_arena_free(pyi_arena *a) {
 }
 
 void *pyi_arena_alloc(pyi_arena *a, size_t size) {
-    if (size > SIZE_MAX - ALIGN) {
+    if (size > PTRDIFF_MAX - ALIGN) {
         return NULL;
     }
     size_t need = (size + ALIGN - 1) & ~(ALIGN - 1);

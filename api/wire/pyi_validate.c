@@ -8,23 +8,23 @@
 #include "pyi_wire.h"
 
 #define MAX_DEPTH (PYI_MAX_DEPTH + PYI_FRAME_DEPTH)
-#define MAX_LEVELS                                                                                 \
-    (2 * MAX_DEPTH + 2) /* the value; a payload and its array for each; one refused */
 
 #define MICROSECONDS 999999
 #define DAY_SECONDS  86400
 
+/// A container that is open.
 typedef struct level {
     uint64_t left;      /* values still to come */
-    const uint8_t *end; /* of a payload: where the bytes round it end; else NULL */
+    const uint8_t *end; /* of a tuple or set: where the bytes round its payload end; else NULL */
+    bool map;
+    bool in_key; /* it is a map's key, or part of one */
 } level;
 
 typedef struct walk {
     pyi_reader r;
-    size_t depth; /* arrays and maps that are open */
-    size_t top;
-    const char *problem; /* what is wrong, for the message */
-    level levels[MAX_LEVELS];
+    size_t depth;
+    const char *problem;         /* what is wrong, for the message */
+    level levels[MAX_DEPTH + 1]; /* [0] is the value itself */
 } walk;
 
 static bool bad(walk *w, const char *problem) {
@@ -204,36 +204,40 @@ static const char *payload_problem(const pyi_token *ext) {
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
-static void push(walk *w, uint64_t left, const uint8_t *end) {
-    w->levels[++w->top] = (level){.left = left, .end = end};
+/// Whether the value that comes next is a map's key or lies in one.
+static bool next_in_key(const level *l) {
+    return l->in_key || (l->map && l->left % 2 == 0);
 }
 
-static bool enter_container(walk *w, uint64_t values) {
+static bool enter(walk *w, level inner, bool in_key) {
     if (w->depth == MAX_DEPTH) {
         return bad(w, "it is nested too deeply");
     }
-    w->depth++;
-    push(w, values, NULL);
+    if (in_key && inner.map) {
+        return bad(w, "a map is part of a map's key"); // no key can be a dict; JSON relies on it
+    }
+    inner.in_key = in_key;
+    w->levels[++w->depth] = inner;
     return true;
 }
 
 /// Steps back into the payload that the reader has passed.
-static bool enter_payload(walk *w, const pyi_token *ext) {
-    uint8_t first = ext->len > 0 ? ext->data[0] : 0xC1;
-    if ((first & 0xF0) != 0x90 && first != 0xDC && first != 0xDD) {
+static bool enter_payload(walk *w, const pyi_token *ext, bool in_key) {
+    pyi_token array;
+    const uint8_t *outer = w->r.end;
+    w->r = pyi_reader_on(ext->data, ext->len);
+    if (pyi_read_kind(&w->r, PYI_ARRAY, &array) != PYI_OK) {
         return bad(w, "the payload of a tuple or set must be an array");
     }
-    push(w, 1, w->r.end);
-    w->r = pyi_reader_on(ext->data, ext->len);
-    return true;
+    return enter(w, (level){.left = array.count, .end = outer}, in_key);
 }
 
-static bool check_ext(walk *w, const pyi_token *ext) {
+static bool check_ext(walk *w, const pyi_token *ext, bool in_key) {
     switch ((int)ext->ext) {
     case PYI_EXT_TUPLE:
     case PYI_EXT_SET:
     case PYI_EXT_FROZENSET:
-        return enter_payload(w, ext);
+        return enter_payload(w, ext, in_key);
     default:
         w->problem = payload_problem(ext);
         return w->problem == NULL;
@@ -241,19 +245,22 @@ static bool check_ext(walk *w, const pyi_token *ext) {
 }
 
 static bool check_next(walk *w) {
+    level *l = &w->levels[w->depth];
+    bool in_key = next_in_key(l);
     pyi_token t;
     if (pyi_read(&w->r, &t) != PYI_OK) {
         return bad(w, "it ends too early, or is not msgpack");
     }
+    l->left--;
     switch (t.kind) {
     case PYI_STR:
         return pyi_utf8_valid(t.data, t.len) || bad(w, "a str is not UTF-8");
     case PYI_ARRAY:
-        return enter_container(w, t.count);
+        return enter(w, (level){.left = t.count}, in_key);
     case PYI_MAP:
-        return enter_container(w, (uint64_t)t.count * 2);
+        return enter(w, (level){.left = (uint64_t)t.count * 2, .map = true}, in_key);
     case PYI_EXT:
-        return check_ext(w, &t);
+        return check_ext(w, &t, in_key);
     case PYI_NIL:
     case PYI_BOOL:
     case PYI_INT:
@@ -265,12 +272,10 @@ static bool check_next(walk *w) {
     return true;
 }
 
-/// Closes the level on top, whose values have all come.
+/// Closes the innermost container, whose values have all come.
 static bool leave(walk *w) {
-    const uint8_t *outer = w->levels[w->top].end;
-    w->top--;
+    const uint8_t *outer = w->levels[w->depth--].end;
     if (!outer) {
-        w->depth--;
         return true;
     }
     if (!at_end(&w->r)) {
@@ -282,15 +287,14 @@ static bool leave(walk *w) {
 
 static bool check_all(walk *w) {
     for (;;) {
-        while (w->levels[w->top].left == 0) {
-            if (w->top == 0) {
+        while (w->levels[w->depth].left == 0) {
+            if (w->depth == 0) {
                 return at_end(&w->r) || bad(w, "bytes are left over behind the value");
             }
             if (!leave(w)) {
                 return false;
             }
         }
-        w->levels[w->top].left--;
         if (!check_next(w)) {
             return false;
         }
@@ -300,7 +304,7 @@ static bool check_all(walk *w) {
 pyi_err pyi_validate(const void *data, size_t len, pyi_error *e) {
     walk w;
     w.r = pyi_reader_on(data, len);
-    w.depth = w.top = 0;
+    w.depth = 0;
     w.problem = NULL;
     w.levels[0] = (level){.left = 1};
     if (check_all(&w)) {

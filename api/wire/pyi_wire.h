@@ -149,7 +149,7 @@ pyi_err pyi_read_kind(pyi_reader *r, pyi_kind kind, pyi_token *ret_token) PYI_MU
 pyi_err pyi_skip(pyi_reader *r) PYI_MUST_CHECK;
 /// PYI_OK if `data` is exactly one well-formed value: structure, depth (of PYI_MAX_DEPTH and
 /// PYI_FRAME_DEPTH together: a frame is a value too), payloads of extension types, of which unknown and
-/// reserved ones are refused, UTF-8 in strings. What comes from a child is checked by this before use.
+/// reserved ones are refused, UTF-8 in strings, no map within a map's key. What comes from a child is checked by this before use.
 pyi_err pyi_validate(const void *data, size_t len, pyi_error *e) PYI_MUST_CHECK;
 bool pyi_utf8_valid(const uint8_t *s, size_t len);
 bool pyi_utf8_valid_surrogates(const uint8_t *s, size_t len); /* as in PYI_EXT_SURROGATE */
