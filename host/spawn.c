@@ -4,7 +4,7 @@
  */
 #include "spawn.h"
 
-#include "../child/spec.h"
+#include "spec.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
