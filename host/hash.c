@@ -1,5 +1,6 @@
 /*
- * SHA-256 through mbed TLS's generic digest interface: the one that is the same in its versions 2 and 3.
+ * SHA-256 through mbed TLS's generic digest interface: the one that is the same in its versions 2
+ * and 3.
  */
 #include "hash.h"
 #include <fcntl.h>

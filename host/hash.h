@@ -1,5 +1,6 @@
 #pragma once
-/* SHA-256 over a stream of named fields: what environment ids and cache keys are made of. Any thread. */
+/* SHA-256 over a stream of named fields: what environment ids and cache keys are made of. Any
+ * thread. */
 #include "pyi_error.h"
 
 #define PYI_HASH_HEX 65u /* 64 hex digits and the NUL */

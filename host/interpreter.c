@@ -1,10 +1,11 @@
 /*
  * Probing one Python, and remembering what it said.
  *
- * A cache file is named by a hash of the executable's resolved path, size, mtime and inode, so a replaced
- * Python is a new question. It holds the probe's own JSON and a stamp of the libpython that was chosen:
- * the library can change or appear (`apt install libpython3.11`) while the executable stays, and then the
- * Python is asked again. Resolving links first lets every virtual environment share its base's answer.
+ * A cache file is named by a hash of the executable's resolved path, size, mtime and inode, so a
+ * replaced Python is a new question. It holds the probe's own JSON and a stamp of the libpython
+ * that was chosen: the library can change or appear (`apt install libpython3.11`) while the
+ * executable stays, and then the Python is asked again. Resolving links first lets every virtual
+ * environment share its base's answer.
  */
 #include "interpreter.h"
 #include "hash.h"

@@ -1,10 +1,10 @@
 /*
  * Finding the interpreter that a configuration asks for.
  *
- * Candidates come in this order: PATH, /usr/bin, /usr/local/bin, then pyenv's and uv's versions, newest
- * first. In PATH and the bin folders `python3` counts before `python3.N`, so the default is what typing
- * `python3` runs. Scripts are left out: pyenv's and asdf's shims choose by the current folder, and fail
- * where no version is chosen. The first candidate that meets the request is taken.
+ * Candidates come in this order: PATH, /usr/bin, /usr/local/bin, then pyenv's and uv's versions,
+ * newest first. In PATH and the bin folders `python3` counts before `python3.N`, so the default is
+ * what typing `python3` runs. Scripts are left out: pyenv's and asdf's shims choose by the current
+ * folder, and fail where no version is chosen. The first candidate that meets the request is taken.
  */
 #include "interpreter.h"
 #include "list.h"
@@ -76,7 +76,8 @@ static int newest_first(const struct dirent **a, const struct dirent **b) {
     return -pyi_version_compare(&x, &y);
 }
 
-/* Every <root>/<version>/bin. Links beside the folders (uv's "cpython-3.12-...") add nothing new. */
+/* Every <root>/<version>/bin. Links beside the folders (uv's "cpython-3.12-...") add nothing new.
+ */
 static void add_versions(pyi_list *found, const char *root) {
     struct dirent **entries = NULL;
     int n = scandir(root, &entries, NULL, newest_first);

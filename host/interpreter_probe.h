@@ -1,7 +1,7 @@
 #pragma once
 /*
- * What a Python is asked about itself: run once as `python -I -S -c PROBE`, prints one JSON object. It
- * must run on any Python 3 (older ones are found on machines too, and refused by their version).
+ * What a Python is asked about itself: run once as `python -I -S -c PROBE`, prints one JSON object.
+ * It must run on any Python 3 (older ones are found on machines too, and refused by their version).
  * `libpython` holds candidates, best first: what this very process has mapped (exact where the
  * executable is linked to it), then where sysconfig says that the library is. Whether one exists is
  * looked up anew at each use.
@@ -37,7 +37,8 @@ static const char pyi_interpreter_probe_source[] =
     "        seen.append(p)\n"
     "json.dump({\n"
     "    'implementation': sys.implementation.name,\n"
-    "    'executable': os.path.realpath(getattr(sys, '_base_executable', None) or sys.executable),\n"
+    "    'executable': os.path.realpath(getattr(sys, '_base_executable', None) or "
+    "sys.executable),\n"
     "    'version': sys.version.split()[0],\n"
     "    'sys_version': sys.version,\n"
     "    'info': list(sys.version_info[:3]),\n"

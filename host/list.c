@@ -1,6 +1,6 @@
 /*
- * Lists of strings. The terminating NULL is kept in place at every push, so `items` can go to execve
- * as it is.
+ * Lists of strings. The terminating NULL is kept in place at every push, so `items` can go to
+ * execve as it is.
  */
 #include "list.h"
 #include <stdarg.h>

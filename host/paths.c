@@ -1,10 +1,11 @@
 /*
- * Where things are. The pieces of an installation are found from /proc/self/exe alone, so that a build
- * tree can be moved and an installed binary knows of no build machine:
+ * Where things are. The pieces of an installation are found from /proc/self/exe alone, so that a
+ * build tree can be moved and an installed binary knows of no build machine:
  *
- *   build/pyisolate-host, build/pyisolate-child, build/libpyisolate-core.abi3.so, build/python/pyisolate
- *   build/tests/<test>                          up to two folders above the executable
- *   <prefix>/bin/pyisolate-host, <prefix>/lib/pyisolate/{pyisolate-child,...,python/pyisolate}
+ *   build/pyisolate-host, build/pyisolate-child, build/libpyisolate-core.abi3.so,
+ * build/python/pyisolate build/tests/<test>                          up to two folders above the
+ * executable <prefix>/bin/pyisolate-host,
+ * <prefix>/lib/pyisolate/{pyisolate-child,...,python/pyisolate}
  */
 #include "paths.h"
 #include <dirent.h>
@@ -58,9 +59,9 @@ static pyi_err check_pieces(const pyi_paths *found, pyi_error *e) {
     const char *lacks = access(found->core, R_OK) != 0 ? found->core : NULL;
     lacks = lacks == NULL && !is_folder(package) ? package : lacks;
     if (lacks != NULL) {
-        return pyi_error_set(e, PYI_EUNAVAILABLE, "paths",
-                             "'%s' is missing: the installation is not whole, build or install again",
-                             lacks);
+        return pyi_error_set(
+            e, PYI_EUNAVAILABLE, "paths",
+            "'%s' is missing: the installation is not whole, build or install again", lacks);
     }
     return PYI_OK;
 }
@@ -112,7 +113,8 @@ pyi_err pyi_paths_find(pyi_paths *ret, pyi_error *e) {
     return PYI_OK;
 }
 
-/* Opened without following a link and checked on the descriptor, so nobody can swap it in between. */
+/* Opened without following a link and checked on the descriptor, so nobody can swap it in between.
+ */
 static pyi_err make_private(const char *path, pyi_error *e) {
     if (mkdir(path, 0700) < 0 && errno != EEXIST) {
         return pyi_error_sys(e, errno, "paths.runtime", "cannot make '%s'", path);

@@ -7,8 +7,9 @@
  *   poll {stdout, stderr, pidfd, cancel}
  *   pidfd readable: drain what lies in the pipes, kill the rest of the group, reap
  *
- * The pidfd tells the end, not EOF on the pipes: a grandchild may hold those open for ever. The group is
- * killed before its leader is reaped, because until then the kernel cannot give the number away.
+ * The pidfd tells the end, not EOF on the pipes: a grandchild may hold those open for ever. The
+ * group is killed before its leader is reaped, because until then the kernel cannot give the number
+ * away.
  */
 #include "process.h"
 #include <errno.h>
@@ -35,7 +36,7 @@ typedef struct stream {
     int fd;
     char *data;
     size_t len, cap, keep;
-    size_t line; /* where the line begins that has not been told yet */
+    size_t line;             /* where the line begins that has not been told yet */
     const pyi_process *told; /* NULL: nobody is told of its lines */
 } stream;
 
@@ -253,10 +254,10 @@ static pyi_err poll_once(run *r, int64_t deadline, bool *ret_ended, pyi_error *e
     return PYI_OK;
 }
 
-/* Until the process has ended; then what its pipes still hold is read by one more round of drains. */
+/* Until the process has ended; then what its pipes still hold is read by one more round of drains.
+ */
 static pyi_err watch(run *r, pyi_error *e) {
-    int64_t deadline =
-        r->p->timeout_ms > 0 ? pyi_now_ns() + r->p->timeout_ms * PYI_NS_PER_MS : 0;
+    int64_t deadline = r->p->timeout_ms > 0 ? pyi_now_ns() + r->p->timeout_ms * PYI_NS_PER_MS : 0;
     bool ended = false;
     while (!ended) {
         if (poll_once(r, deadline, &ended, e) != PYI_OK) {
@@ -306,11 +307,11 @@ pyi_err pyi_process_run(const pyi_process *p, pyi_process_result *ret, pyi_error
         return pyi_error_sys(e, errno, "process.open", "cannot open '/dev/null'");
     }
     size_t keep = p->keep > 0 ? p->keep : KEEP_DEFAULT;
-    __attribute__((cleanup(run_fini))) run r = {
-        .p = p,
-        .pidfd = -1,
-        .out = {.fd = -1, .keep = keep},
-        .err = {.fd = -1, .keep = keep, .told = p->on_line != NULL ? p : NULL}};
+    __attribute__((cleanup(run_fini)))
+    run r = {.p = p,
+             .pidfd = -1,
+             .out = {.fd = -1, .keep = keep},
+             .err = {.fd = -1, .keep = keep, .told = p->on_line != NULL ? p : NULL}};
     if (fork_child(&r, path, null_fd, e) != PYI_OK) {
         return e->code;
     }

@@ -1,6 +1,6 @@
 /*
- * PEP 440 for interpreters. A request is one bare version (a prefix) or clauses separated by commas,
- * each an operator and a version; all must hold.
+ * PEP 440 for interpreters. A request is one bare version (a prefix) or clauses separated by
+ * commas, each an operator and a version; all must hold.
  */
 #include "version.h"
 #include <ctype.h>
@@ -151,8 +151,8 @@ static bool holds(const pyi_version *v, const clause *c) {
         return op[0] == '<' ? order <= 0 : order >= 0;
     }
     if (op[0] == '<') { /* PEP 440: "<3.14" leaves out 3.14's own pre-releases */
-        return order < 0 && (c->version.pre != FINAL || v->pre == FINAL ||
-                             !has_prefix(v, &c->version, 3));
+        return order < 0 &&
+               (c->version.pre != FINAL || v->pre == FINAL || !has_prefix(v, &c->version, 3));
     }
     return order > 0;
 }

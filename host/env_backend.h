@@ -1,0 +1,39 @@
+#pragma once
+/*
+ * What builds environments: uv now, conda later. The store decides what is built where and when; a
+ * backend only fills one new folder. Any thread; blocks.
+ */
+#include "env_sources.h"
+#include "env_store.h"
+
+typedef struct pyi_env_plan {
+    const pyi_extension_config *extension;
+    const pyi_interpreter *interpreter;
+    const pyi_env_sources *sources;
+    const pyi_list *requirements; /* what is to be installed: pyisolate itself is not among it */
+    const char *prefix;           /* the folder to make; absolute; not there yet */
+    const char *scratch; /* a private folder for files of this build; there; removed after it */
+    const char *cwd;     /* where to stand, or NULL */
+    const pyi_env_progress *progress;
+    int cancel_fd;
+} pyi_env_plan;
+
+typedef struct pyi_env_backend {
+    const char *name;
+    /// Fills the prefix. On PYI_EENV *ret_detail is the installer's own words, without credentials.
+    pyi_err (*build)(const pyi_env_plan *plan, char **ret_detail, pyi_error *e);
+} pyi_env_backend;
+
+extern const pyi_env_backend pyi_env_uv;
+
+/// Tells progress, if anybody listens. The text is one line.
+void pyi_env_tell(const pyi_env_plan *plan, pyi_env_step step, const char *fmt, ...)
+    PYI_PRINTF(3, 4);
+
+/// The id of what `plan` would build: 32 hex digits of a hash over all that decides its contents.
+pyi_err pyi_env_key(const pyi_env_plan *plan, const char *backend, char ret_id[33],
+                    pyi_error *e) PYI_MUST_CHECK;
+
+/// Compiles the runtime's Python package for the interpreter of `plan`, if that is due and
+/// possible.
+void pyi_env_warm_runtime(const pyi_env_plan *plan, const char *python);
