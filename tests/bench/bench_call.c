@@ -27,7 +27,7 @@ static void must(pyi_err code, const pyi_error *e, const char *what) {
 static pyi_manager *manager_of(const char *venvs) {
     pyi_error e = {0};
     pyi_arena *arena = pyi_arena_new();
-    pyi_manager_config *config = pyi_arena_alloc(arena, sizeof *config);
+    pyi_manager_config *config = calloc(1, sizeof *config);
     *config = (pyi_manager_config){.arena = arena,
                                    .directory = pyi_arena_strdup(arena, "/"),
                                    .venv_root_path = pyi_arena_strdup(arena, venvs),
@@ -38,13 +38,19 @@ static pyi_manager *manager_of(const char *venvs) {
     return manager;
 }
 
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
 static pyi_extension *load(pyi_manager *manager, const char *name, const char *module) {
     pyi_error e = {0};
     pyi_arena *arena = pyi_arena_new();
-    pyi_extension_config *config = pyi_arena_alloc(arena, sizeof *config);
+    pyi_extension_config *config = calloc(1, sizeof *config);
     *config = (pyi_extension_config){.arena = arena,
                                      .name = pyi_arena_strdup(arena, name),
                                      .module_path = pyi_arena_strdup(arena, module),
+                                     .module = pyi_arena_strdup(arena, base_name(module)),
                                      .declared_at = "bench_call",
                                      .isolated = true,
                                      .sandbox_mode = PYI_SANDBOX_DISABLED,
