@@ -81,6 +81,8 @@ void pyi_say_error(const char *fmt, ...) PYI_PRINTF(1, 2);
 void pyi_say_warning(const char *fmt, ...) PYI_PRINTF(1, 2);
 /// An indented line below a message: what to do next.
 void pyi_say_hint(const char *fmt, ...) PYI_PRINTF(1, 2);
+/// One line of text on stderr, with what a terminal would obey taken out.
+void pyi_say_plain(const char *text);
 /// Longer text below a message (a traceback, an installer's words), indented.
 void pyi_say_detail(const char *text);
 /// Usage error: the message and where help is. Returns PYI_EXIT_USAGE.
@@ -110,3 +112,12 @@ void pyi_remote_begin(pyi_writer *w, const char *op, uint32_t more);
 int pyi_remote_request(struct pyi_client *client, pyi_writer *w, pyi_reader *ret_value);
 /// Reads "--timeout=2.5": seconds. False: not a number (printed).
 bool pyi_parse_seconds(const char *option, const char *text, double *ret);
+
+/* ---- cli_load.c: commands that read a configuration ------------------------------------------ */
+
+/// Loads the configuration that `word`, -c or ./config.lua names. NULL after printing what is
+/// wrong; *ret_status is the exit status.
+pyi_config *pyi_cli_load(const pyi_cli *cli, const char *command, const char *word,
+                         int *ret_status);
+/// Prints which extensions ask for what is not built yet or missing here; their number.
+size_t pyi_cli_unavailable(const pyi_config *config);

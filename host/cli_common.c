@@ -2,17 +2,30 @@
  * What the commands share: messages on stderr in one form, exit statuses, the configuration meant.
  */
 #include "cli.h"
-#include "json.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Text on its way to a terminal: extensions write tracebacks, and may not move the cursor with
+ * them. */
+static void put_safe(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool c1 = c == 0xC2 && i + 1 < len && ((unsigned char)text[i + 1] & 0xE0) == 0x80;
+        bool control = (c < 0x20 && c != '\n' && c != '\t') || c == 0x7F || c1;
+        fputc(control ? '?' : c, stderr);
+        i += c1;
+    }
+}
 
 static void say(const char *label, pyi_style style, const char *fmt, va_list args) {
     char text[8192];
     vsnprintf(text, sizeof text, fmt, args);
     fflush(stdout); // a terminal shows both streams: keep them in order
-    fprintf(stderr, "%s%s:%s %s\n", pyi_term_style(STDERR_FILENO, style), label,
-            pyi_term_style(STDERR_FILENO, PYI_STYLE_NONE), text);
+    fprintf(stderr, "%s%s:%s ", pyi_term_style(STDERR_FILENO, style), label,
+            pyi_term_style(STDERR_FILENO, PYI_STYLE_NONE));
+    put_safe(text, strlen(text));
+    fputc('\n', stderr);
 }
 
 void pyi_say_error(const char *fmt, ...) {
@@ -30,18 +43,26 @@ void pyi_say_warning(const char *fmt, ...) {
 }
 
 void pyi_say_hint(const char *fmt, ...) {
+    char text[8192];
     va_list args;
     va_start(args, fmt);
-    fputs("       ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    fputs("       ", stderr);
+    pyi_say_plain(text);
+}
+
+void pyi_say_plain(const char *text) {
+    put_safe(text, strlen(text));
+    fputc('\n', stderr);
 }
 
 void pyi_say_detail(const char *text) {
     while (text != NULL && *text != '\0') {
         size_t len = strcspn(text, "\n");
-        fprintf(stderr, "    %.*s\n", (int)len, text);
+        fputs("    ", stderr);
+        put_safe(text, len);
+        fputc('\n', stderr);
         text += len + (text[len] == '\n');
     }
 }

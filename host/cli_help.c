@@ -68,7 +68,9 @@ static void exit_statuses(void) {
          "  69     something needed is missing: a running host, a Python, a package, a feature\n"
          "  77     permission denied\n"
          "  78     the configuration is wrong; nothing was changed\n"
-         "  128+n  ended by signal n (130: Ctrl-C, 143: SIGTERM)");
+         "  128+n  ended by signal n (130: Ctrl-C, 143: SIGTERM); a host that serves, has no main "
+         "and was\n"
+         "         stopped gracefully: 0");
 }
 
 void pyi_help_short(const pyi_cli *cli, const pyi_command *c) {
