@@ -1,8 +1,9 @@
 #pragma once
 /*
- * Runs a helper program to its end (uv, a python probe, a compiler): argv, environment, captured output,
- * a deadline and a descriptor that cancels. The whole process group is killed on cancel, and it dies with
- * the thread that runs it. Not for extensions: those are spawn.h. Any thread; blocks.
+ * Runs a helper program to its end (uv, a python probe, a compiler): argv, environment, captured
+ * output, a deadline and a descriptor that cancels. The whole process group is killed on cancel,
+ * and it dies with the thread that runs it. Not for extensions: those are spawn.h. Any thread;
+ * blocks.
  */
 #include "pyi_error.h"
 
@@ -19,7 +20,7 @@ typedef struct pyi_process {
 } pyi_process;
 
 typedef struct pyi_process_result {
-    int status; /* exit status, or 128 + signal */
+    int status;      /* exit status, or 128 + signal */
     char *out, *err; /* NUL-terminated, the last `keep` bytes */
     size_t out_len, err_len;
 } pyi_process_result;

@@ -44,6 +44,14 @@ const char *pyi_requirement_editable(const char *requirement) {
     return skip_space(p + len + 1);
 }
 
+/* "git+https://...", "file:...": what follows is no name. */
+static bool is_scheme(const char *p) {
+    while (is_name_char(*p)) {
+        p++;
+    }
+    return *p == ':' || *p == '+';
+}
+
 /* Names compare as PEP 503 says: in lower case, each run of "-_." as one "-". */
 static const char *put_name(FILE *out, const char *p) {
     while (is_name_char(*p)) {
@@ -57,6 +65,14 @@ static const char *put_name(FILE *out, const char *p) {
     return p;
 }
 
+static bool is_word_end(char c) {
+    return isalnum((unsigned char)c) || c == '\'' || c == '"' || c == ')' || c == ']';
+}
+
+static bool is_word_start(char c) {
+    return isalnum((unsigned char)c) || c == '\'' || c == '"' || c == '(' || c == '/';
+}
+
 char *pyi_requirement_normal(const char *requirement) {
     char *text = NULL;
     size_t size = 0;
@@ -65,19 +81,20 @@ char *pyi_requirement_normal(const char *requirement) {
         return NULL;
     }
     const char *p = skip_space(requirement);
-    if (isalnum((unsigned char)*p) && strncmp(p, "file:", 5) != 0 && strstr(p, "://") == NULL) {
+    if (isalnum((unsigned char)*p) && !is_scheme(p)) {
         p = put_name(out, p);
     }
-    bool gap = false;
-    for (; *p != '\0'; p++) { /* spaces only between words, and none around operators */
+    char before = 'x';
+    for (bool gap = false; *p != '\0'; p++) { /* spaces only between words, none around operators */
         if (isspace((unsigned char)*p)) {
             gap = true;
             continue;
         }
-        if (gap && (isalnum((unsigned char)*p) || *p == '/' || *p == '\'' || *p == '"')) {
+        if (gap && is_word_end(before) && is_word_start(*p)) {
             fputc(' ', out);
         }
         gap = false;
+        before = *p;
         fputc(*p, out);
     }
     if (fclose(out) != 0) {

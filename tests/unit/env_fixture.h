@@ -126,6 +126,41 @@ static PYI_UNUSED void check_python(const char *python, const char *code, const 
     free(out);
 }
 
+/* A project "loc" with a build backend of its own, which needs no index. It notes each build in
+ * `builds`, and stops for a minute where `slow` is there. */
+static PYI_UNUSED void put_project(const fixture *f, const char *name) {
+    static const char backend[] =
+        "import os, time, zipfile\n"
+        "def build_wheel(d, config_settings=None, metadata_directory=None):\n"
+        "    open('../builds', 'a').write('x')\n"
+        "    if os.path.exists('../slow'): time.sleep(60)\n"
+        "    n = 'loc-1.0-py3-none-any.whl'\n"
+        "    i = 'loc-1.0.dist-info/'\n"
+        "    with zipfile.ZipFile(os.path.join(d, n), 'w') as z:\n"
+        "        z.writestr('loc.py', open('loc.py').read())\n"
+        "        z.writestr(i + 'METADATA', 'Metadata-Version: 2.1\\nName: loc\\nVersion: "
+        "1.0\\n')\n"
+        "        z.writestr(i + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\n'\n"
+        "                                'Tag: py3-none-any\\n')\n"
+        "        z.writestr(i + 'RECORD', 'loc.py,,\\n')\n"
+        "    return n\n";
+    char dir[600], path[700];
+    snprintf(dir, sizeof(dir), "%s/%s", f->dir, name);
+    assert_int_equal(mkdir(dir, 0755), 0);
+    snprintf(path, sizeof(path), "%s/be.py", dir);
+    put_file(path, backend);
+    snprintf(path, sizeof(path), "%s/loc.py", dir);
+    put_file(path, "X = 1\n");
+    snprintf(path, sizeof(path), "%s/pyproject.toml", dir);
+    put_file(path, "[project]\nname = 'loc'\nversion = '1.0'\n[build-system]\nrequires = []\n"
+                   "build-backend = 'be'\nbackend-path = ['.']\n");
+}
+
+static PYI_UNUSED long file_size(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? (long)st.st_size : -1;
+}
+
 static PYI_UNUSED int fixture_new(void **state) {
     fixture *f = calloc(1, sizeof(*f));
     const char *tmp = getenv("TMPDIR");

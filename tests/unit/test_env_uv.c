@@ -94,29 +94,11 @@ static void a_requirement_file_is_installed_and_its_change_is_noticed(void **sta
     pyi_env_free(two);
 }
 
-static const char backend[] =
-    "import os, zipfile\n"
-    "def build_wheel(d, config_settings=None, metadata_directory=None):\n"
-    "    n = 'loc-1.0-py3-none-any.whl'\n"
-    "    i = 'loc-1.0.dist-info/'\n"
-    "    with zipfile.ZipFile(os.path.join(d, n), 'w') as z:\n"
-    "        z.writestr('loc.py', open('loc.py').read())\n"
-    "        z.writestr(i + 'METADATA', 'Metadata-Version: 2.1\\nName: loc\\nVersion: 1.0\\n')\n"
-    "        z.writestr(i + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: "
-    "py3-none-any\\n')\n"
-    "        z.writestr(i + 'RECORD', 'loc.py,,\\n')\n"
-    "    return n\n";
-
 static void a_changed_local_project_is_built_anew(void **state) {
     fixture *f = *state;
     char project[600];
     snprintf(project, sizeof(project), "%s/a project", f->dir); /* the space is on purpose */
-    assert_int_equal(mkdir(project, 0755), 0);
-    put_file(at(f, "a project/be.py"), backend);
-    put_file(at(f, "a project/loc.py"), "X = 1\n");
-    put_file(at(f, "a project/pyproject.toml"),
-             "[project]\nname = 'loc'\nversion = '1.0'\n[build-system]\nrequires = []\n"
-             "build-backend = 'be'\nbackend-path = ['.']\n");
+    put_project(f, "a project");
     want(f, project, NULL);
     pyi_env *one = prepared(f);
     put_file(at(f, "a project/loc.py"), "X = 22\n");
