@@ -735,6 +735,39 @@ static void an_error_has_the_type_that_was_asked_for(void **state) {
     }
 }
 
+static void the_bytes_are_those_of_docs_protocol(void **state) {
+    pyi_writer *w = *state;
+    static const char call[] = "\x97\x01\x07\xc0\xa4mean\x00\x91\x92\x01\xcb\x40\x04\0\0\0\0\0\0"
+                               "\x81\xa7weights\xc9\0\0\0\x05\x01\x92\x03\xcd\x01\x2c";
+    pyi_put_array(w, 7);
+    pyi_put_uint(w, PYI_FRAME_CALL);
+    pyi_put_uint(w, 7);
+    pyi_put_nil(w);
+    pyi_put_cstr(w, "mean");
+    pyi_put_int(w, 0);
+    pyi_put_array(w, 1);
+    pyi_put_array(w, 2);
+    pyi_put_int(w, 1);
+    pyi_put_float(w, 2.5);
+    pyi_put_map(w, 1);
+    pyi_put_cstr(w, "weights");
+    size_t mark = pyi_put_ext_begin(w, PYI_EXT_TUPLE);
+    pyi_put_array(w, 2);
+    pyi_put_int(w, 3);
+    pyi_put_int(w, 300);
+    pyi_put_ext_end(w, mark);
+    assert_int_equal(w->len, sizeof(call) - 1);
+    assert_memory_equal(w->data, call, w->len);
+    static const char reply[] = "\x93\x10\x07\xcb\x3f\xfc\0\0\0\0\0";
+    w->len = 0;
+    pyi_put_array(w, 3);
+    pyi_put_uint(w, PYI_FRAME_REPLY);
+    pyi_put_uint(w, 7);
+    pyi_put_float(w, 1.75);
+    assert_int_equal(w->len, sizeof(reply));
+    assert_memory_equal(w->data, reply, w->len);
+}
+
 /* ---- random values --------------------------------------------------------------------------- */
 
 static uint64_t seed;
@@ -914,6 +947,7 @@ int main(void) {
         cmocka_unit_test(a_head_that_is_none_is_refused),
         WRITER(an_error_is_its_eight_fields),
         WRITER(an_error_has_the_type_that_was_asked_for),
+        WRITER(the_bytes_are_those_of_docs_protocol),
         WRITER(random_values_survive_reading_and_writing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
