@@ -40,3 +40,7 @@ pyi_err pyi_spec_read(int fd, pyi_spec *ret, pyi_error *e) PYI_MUST_CHECK;
 pyi_err pyi_spec_parse(const void *data, size_t len, pyi_spec *ret, pyi_error *e) PYI_MUST_CHECK;
 /// Frees all and wipes the secret.
 void pyi_spec_fini(pyi_spec *s);
+
+struct pyi_writer;
+/// Writes the spec as one msgpack map, keyed by the names of the fields above (host/spawn.c and the tests).
+void pyi_spec_write(const pyi_spec *s, struct pyi_writer *w);
