@@ -283,6 +283,12 @@ static void on_slot(void *arg) {
 /* ---- the service socket: one request at a time, the RPC thread waits ----------------------------
  */
 
+/* What a send did not take is still the aio's. */
+static void drop_unsent(pyi_link *l) {
+    nng_msg_free(nng_aio_get_msg(l->service_aio));
+    nng_aio_set_msg(l->service_aio, NULL);
+}
+
 static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_set_msg(l->service_aio, msg);
     nng_aio_set_timeout(l->service_aio, HANDSHAKE_TIMEOUT);
@@ -290,7 +296,7 @@ static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_wait(l->service_aio);
     int rv = nng_aio_result(l->service_aio);
     if (rv != 0) {
-        nng_msg_free(msg);
+        drop_unsent(l);
     }
     return rv;
 }
@@ -309,7 +315,17 @@ static pyi_err read_refusal(pyi_reader *r, pyi_error *e) {
                          text.kind == PYI_STR ? (int)text.len : 0, (const char *)text.data);
 }
 
+static bool is_host_gone(pyi_link *l) {
+    pthread_mutex_lock(&l->lock);
+    bool gone = l->host_gone;
+    pthread_mutex_unlock(&l->lock);
+    return gone;
+}
+
 static pyi_err service_answer(pyi_link *l, pyi_error *e) {
+    if (is_host_gone(l)) {
+        return pyi_error_set(e, PYI_EDIED, "link.handshake", "the host closed the connection");
+    }
     nng_ctx_recv(l->service_ctx, l->service_aio);
     nng_aio_wait(l->service_aio);
     int rv = nng_aio_result(l->service_aio);
@@ -317,6 +333,7 @@ static pyi_err service_answer(pyi_link *l, pyi_error *e) {
         return nng_failed(e, rv, "no answer from the host");
     }
     nng_msg *msg = nng_aio_get_msg(l->service_aio);
+    nng_aio_set_msg(l->service_aio, NULL);
     pyi_reader r = pyi_reader_on(nng_msg_body(msg), nng_msg_len(msg));
     pyi_frame_type type;
     uint64_t id;
@@ -363,6 +380,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     l->host_gone = true;
     signal_reader(l);
     pthread_mutex_unlock(&l->lock);
+    nng_aio_cancel(l->service_aio); /* a handshake would wait for an answer that cannot come */
 }
 
 static int dial(pyi_link *l, nng_socket s, const char *url) {
@@ -435,7 +453,7 @@ pyi_err pyi_link_handshake(pyi_link *l, pyi_error *e) {
     nng_aio_wait(l->service_aio); /* HELLO's send, begun by open */
     int rv = nng_aio_result(l->service_aio);
     if (rv != 0) {
-        nng_msg_free(nng_aio_get_msg(l->service_aio));
+        drop_unsent(l);
         return nng_failed(e, rv, "the host cannot be reached");
     }
     return service_answer(l, e);
@@ -627,6 +645,8 @@ void pyi_link_close(pyi_link *l) {
         nng_close(l->service);
         free_slots(l);
         if (l->service_aio != NULL) {
+            nng_aio_wait(l->service_aio);
+            drop_unsent(l);
             nng_aio_free(l->service_aio);
         }
     }

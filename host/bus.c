@@ -12,9 +12,9 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
-#include <stdatomic.h>
 
 #define SERVICE_CONTEXTS 8
+#define EXPECT_WAIT_S    2
 
 typedef struct slot {
     pyi_bus *bus;
@@ -53,9 +53,10 @@ struct pyi_bus {
     void (*on_request)(void *arg, pyi_bus_request *rq, const void *frame, size_t len);
     void (*on_lost)(void *arg);
     void *arg;
-    _Atomic int64_t peer; /* pid; 0: nobody yet; -1: any */
     pyi_bus_request requests[SERVICE_CONTEXTS];
     pthread_mutex_t lock; /* all below, and the lanes' pipes */
+    pthread_cond_t expected;
+    int64_t peer; /* pid; 0: not known yet; -1: any */
     bool closed;
     uint64_t serial;
     slot *free, *all;
@@ -114,14 +115,25 @@ static nng_msg *frame_message(pyi_frame *f) {
 
 /* ---- who may connect ------------------------------------------------------------------------- */
 
+/* Under the lock. On a busy machine the child may be here before the loop has said who it is. */
+static bool await_peer(pyi_bus *b) {
+    int64_t until = pyi_now_ns() + EXPECT_WAIT_S * PYI_NS_PER_S;
+    struct timespec ts = {.tv_sec = until / PYI_NS_PER_S, .tv_nsec = until % PYI_NS_PER_S};
+    while (b->peer == 0 && !b->closed) {
+        if (pthread_cond_timedwait(&b->expected, &b->lock, &ts) != 0) {
+            break;
+        }
+    }
+    return b->peer != 0 && !b->closed;
+}
+
 static bool is_expected(pyi_bus *b, nng_pipe pipe) {
-    int64_t peer = atomic_load(&b->peer);
-    if (peer < 0) {
-        return true;
+    if (!await_peer(b)) {
+        return false;
     }
     uint64_t pid = 0;
-    return peer > 0 && nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 &&
-           pid == (uint64_t)peer;
+    return b->peer < 0 ||
+           (nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 && pid == (uint64_t)b->peer);
 }
 
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
@@ -210,7 +222,8 @@ static slot *slot_new(pyi_bus *b) {
     return s;
 }
 
-/* What a send did not take is still the aio's. */
+/* Nothing of the slot's last call may be left in its send: the answer can be here before nng has finished
+ * the send that it answers (panic in nni_aio_begin), and what a failed send did not take is still the aio's. */
 static void drop_unsent(slot *s) {
     nng_aio_wait(s->send);
     nng_msg *msg = nng_aio_get_msg(s->send);
@@ -237,10 +250,13 @@ static slot *borrow(pyi_bus *b, pyi_err *ret_code) {
     }
     pthread_mutex_unlock(&b->lock);
     *ret_code = closed ? PYI_EDIED : PYI_ENOMEM;
-    if (s == NULL || s->has_ctx) {
-        return s;
+    if (s == NULL) {
+        return NULL;
     }
     drop_unsent(s);
+    if (s->has_ctx) {
+        return s;
+    }
     int rv = nng_ctx_open(&s->ctx, b->call.socket);
     if (rv != 0) {
         *ret_code = code_of(rv);
@@ -372,6 +388,11 @@ pyi_err pyi_bus_open(const pyi_bus_config *config, pyi_bus **ret, pyi_error *e) 
         return pyi_error_set(e, PYI_ENOMEM, "bus.open", "out of memory");
     }
     pthread_mutex_init(&b->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->expected, &attr);
+    pthread_condattr_destroy(&attr);
     b->call.bus = b->service.bus = b;
     b->max_payload = config->max_payload;
     b->on_request = config->on_request;
@@ -390,13 +411,17 @@ pyi_err pyi_bus_open(const pyi_bus_config *config, pyi_bus **ret, pyi_error *e) 
 }
 
 void pyi_bus_expect(pyi_bus *b, int64_t pid) {
-    atomic_store(&b->peer, pid);
+    pthread_mutex_lock(&b->lock);
+    b->peer = pid;
+    pthread_cond_broadcast(&b->expected);
+    pthread_mutex_unlock(&b->lock);
 }
 
 void pyi_bus_close(pyi_bus *b) {
     pthread_mutex_lock(&b->lock);
     bool first = !b->closed;
     b->closed = true;
+    pthread_cond_broadcast(&b->expected);
     pthread_mutex_unlock(&b->lock);
     if (!first) {
         return;
@@ -436,6 +461,13 @@ void pyi_bus_free(pyi_bus *b) {
             nng_aio_free(b->requests[i].aio);
         }
     }
+    pthread_cond_destroy(&b->expected);
     pthread_mutex_destroy(&b->lock);
     free(b);
+}
+
+void pyi_bus_shutdown(void) {
+    usleep(20000); /* nng frees pipes and endpoints behind our back, on a thread that it does not
+                      wait for */
+    nng_fini();
 }

@@ -289,6 +289,7 @@ static void closing_ends_what_is_in_flight(void **state) {
     (void)state;
     world s;
     open_world(&s);
+    assert_int_equal(ask(&s, frame_of(PYI_FRAME_PING, 1, 0), 5000, NULL), PYI_OK); /* both are up */
     outcome o[4];
     for (size_t i = 0; i < PYI_COUNT(o); i++) {
         sem_init(&o[i].done, 0, 0);
@@ -373,5 +374,7 @@ int main(void) {
         cmocka_unit_test(a_frame_over_the_limit_is_the_writers_error),
         cmocka_unit_test(a_url_that_cannot_be_listened_on_is_named),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    pyi_bus_shutdown();
+    return failed;
 }
