@@ -26,6 +26,9 @@ typedef struct pyi_env_backend {
 
 extern const pyi_env_backend pyi_env_uv;
 
+/// The path of uv, to be freed: $PYISOLATE_UV, PATH, the usual folders. NULL: none.
+char *pyi_uv_find(void);
+
 /// Tells progress, if anybody listens. The text is one line.
 void pyi_env_tell(const pyi_env_plan *plan, pyi_env_step step, const char *fmt, ...)
     PYI_PRINTF(3, 4);

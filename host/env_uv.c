@@ -71,8 +71,8 @@ static char *in_tools(void) {
     return found;
 }
 
-/* NULL: none. $PYISOLATE_UV that leads nowhere counts as none, it was meant to be used. */
-static char *find_uv(void) {
+/* $PYISOLATE_UV that leads nowhere counts as none: it was meant to be used. */
+char *pyi_uv_find(void) {
     const char *given = getenv("PYISOLATE_UV"), *home = getenv("HOME");
     if (given != NULL && *given != '\0') {
         return below(given, "");
@@ -287,7 +287,7 @@ static pyi_err install_argv(const pyi_env_plan *plan, const char *uv, pyi_list *
 
 static pyi_err build(const pyi_env_plan *plan, char **ret_detail, pyi_error *e) {
     size_t wanted = plan->requirements->count + plan->extension->requirements.count;
-    PYI_AUTO_FREE char *uv = find_uv();
+    PYI_AUTO_FREE char *uv = pyi_uv_find();
     if (uv == NULL && wanted > 0) {
         return pyi_error_set(e, PYI_EUNAVAILABLE, "env.uv",
                              "uv is needed to install dependencies and was not found on PATH; "
