@@ -370,10 +370,32 @@ static pyi_err make_urls(pyi_generation *g, char **ret_call, char **ret_service,
     return PYI_OK;
 }
 
+/* The import name: as configured, else the last part of the path without ".py". */
+static void module_name(const pyi_extension_config *x, char *ret, size_t size) {
+    if (x->module != NULL) {
+        snprintf(ret, size, "%s", x->module);
+        return;
+    }
+    size_t end = strlen(x->module_path);
+    while (end > 1 && x->module_path[end - 1] == '/') {
+        end--;
+    }
+    size_t start = end;
+    while (start > 0 && x->module_path[start - 1] != '/') {
+        start--;
+    }
+    if (end - start > 3 && strncmp(x->module_path + end - 3, ".py", 3) == 0) {
+        end -= 3;
+    }
+    snprintf(ret, size, "%.*s", (int)(end - start), x->module_path + start);
+}
+
 static pyi_err write_spec(pyi_generation *g, const char *call_url, const char *service_url,
                           pyi_writer *w, pyi_error *e) {
     const pyi_generation_config *c = &g->config;
     const pyi_extension_config *x = c->extension;
+    char module[256];
+    module_name(x, module, sizeof(module));
     pyi_spec spec = {
         .call_url = call_url,
         .service_url = service_url,
@@ -386,7 +408,7 @@ static pyi_err write_spec(pyi_generation *g, const char *call_url, const char *s
         .core = c->paths->core,
         .runtime = c->paths->python,
         .module_path = x->module_path,
-        .module = x->module,
+        .module = module,
         .entrypoint = x->entrypoint,
         .extension_type = x->extension_type,
         .max_payload = c->max_payload,
