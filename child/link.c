@@ -149,15 +149,6 @@ static slot *dequeue(pyi_link *l) {
     return s;
 }
 
-static void mark_cancelled(pyi_link *l, uint64_t id, int reason) {
-    for (slot *s = l->head; s != NULL; s = s->next) {
-        if (s->rq.type == PYI_FRAME_CALL && s->rq.id == id) {
-            s->cancelled = true;
-            s->cancel_reason = reason;
-        }
-    }
-}
-
 /* ---- slots ----------------------------------------------------------------------------------- */
 
 static void on_slot(void *arg);
@@ -220,6 +211,21 @@ static int cancel_reason(slot *s) {
     return pyi_read_kind(&r, PYI_INT, &t) == PYI_OK ? (int)t.i : 0;
 }
 
+/* Before the CANCEL itself is queued: whoever sees it answered knows that all this has happened. */
+static void tell_cancelled(pyi_link *l, uint64_t id, int reason) {
+    pthread_mutex_lock(&l->lock);
+    for (slot *s = l->head; s != NULL; s = s->next) {
+        if (s->rq.type == PYI_FRAME_CALL && s->rq.id == id) {
+            s->cancelled = true;
+            s->cancel_reason = reason;
+        }
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (l->on_cancel != NULL) {
+        l->on_cancel(l->arg, id, reason);
+    }
+}
+
 static bool parse(slot *s) {
     pyi_error e;
     s->rq.body = pyi_reader_on(nng_msg_body(s->in), nng_msg_len(s->in));
@@ -234,22 +240,16 @@ static void on_received(slot *s) {
         receive(s);
         return;
     }
-    bool cancel = s->rq.type == PYI_FRAME_CANCEL;
-    int reason = cancel ? cancel_reason(s) : 0;
-    uint64_t id = s->rq.id;
+    if (s->rq.type == PYI_FRAME_CANCEL) {
+        tell_cancelled(l, s->rq.id, cancel_reason(s));
+    }
     pthread_mutex_lock(&l->lock);
     s->state = HELD;
     l->idle--;
     bool few = l->idle < FEW_RECEIVES && l->slots < l->max_slots;
     unsigned more = l->slots < PYI_POSTED_RECEIVES ? l->slots : PYI_POSTED_RECEIVES;
-    if (cancel) {
-        mark_cancelled(l, id, reason);
-    }
     enqueue(l, s);
     pthread_mutex_unlock(&l->lock);
-    if (cancel && l->on_cancel != NULL) {
-        l->on_cancel(l->arg, id, reason);
-    }
     if (few) {
         add_receives(l, more);
     }

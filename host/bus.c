@@ -222,8 +222,9 @@ static slot *slot_new(pyi_bus *b) {
     return s;
 }
 
-/* Nothing of the slot's last call may be left in its send: the answer can be here before nng has finished
- * the send that it answers (panic in nni_aio_begin), and what a failed send did not take is still the aio's. */
+/* Nothing of the slot's last call may be left in its send: the answer can be here before nng has
+ * finished the send that it answers (panic in nni_aio_begin), and what a failed send did not take
+ * is still the aio's. */
 static void drop_unsent(slot *s) {
     nng_aio_wait(s->send);
     nng_msg *msg = nng_aio_get_msg(s->send);
@@ -464,10 +465,4 @@ void pyi_bus_free(pyi_bus *b) {
     pthread_cond_destroy(&b->expected);
     pthread_mutex_destroy(&b->lock);
     free(b);
-}
-
-void pyi_bus_shutdown(void) {
-    usleep(20000); /* nng frees pipes and endpoints behind our back, on a thread that it does not
-                      wait for */
-    nng_fini();
 }

@@ -56,7 +56,3 @@ void pyi_bus_answer(pyi_bus_request *rq, pyi_frame *f);
 void pyi_bus_close(pyi_bus *b);
 /// After close, when nobody sends any more.
 void pyi_bus_free(pyi_bus *b);
-
-/// Ends nng's own threads: the last act of a program, so that a leak checker sees a quiet process. No bus and no
-/// link may be used afterwards.
-void pyi_bus_shutdown(void);
