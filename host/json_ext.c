@@ -9,8 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define MAX_DECIMAL_BYTES 1024u /* longer integers are shown in hex: decimal takes quadratic time  \
-                                 */
+#define MAX_DECIMAL_BYTES                                                                          \
+    1024u /* longer integers are shown in hex: decimal takes quadratic time                        \
+           */
 #define CHUNK        1000000000u
 #define CHUNK_DIGITS 9
 
@@ -40,8 +41,8 @@ void pyi_json_uint(pyi_writer *w, uint64_t v) {
 
 /* ---- floats ---------------------------------------------------------------------------------- */
 
-/// Makes C's text of a number JSON's: a '.' whatever the locale, and never the look of an integer.
-static void normalize(char *text) {
+/// Makes C's text of a number JSON's: a '.' whatever the locale. True: it looks like an integer.
+static bool normalize(char *text) {
     bool integer = true;
     for (char *c = text; *c; c++) {
         bool digit = (*c >= '0' && *c <= '9') || *c == '-' || *c == '+';
@@ -50,9 +51,7 @@ static void normalize(char *text) {
         }
         integer = integer && digit;
     }
-    if (integer) {
-        strcat(text, ".0");
-    }
+    return integer;
 }
 
 void pyi_json_float(pyi_writer *w, double v) {
@@ -68,8 +67,9 @@ void pyi_json_float(pyi_writer *w, double v) {
             break;
         }
     }
-    normalize(text);
+    bool integer = normalize(text);
     put(w, text);
+    put(w, integer ? ".0" : "");
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------- */

@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PYI_MUST_CHECK __attribute__((warn_unused_result))
+#define PYI_MUST_CHECK        __attribute__((warn_unused_result))
 #define PYI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define PYI_UNUSED __attribute__((unused))
-#define PYI_EXPORT __attribute__((visibility("default")))
+#define PYI_UNUSED            __attribute__((unused))
+#define PYI_EXPORT            __attribute__((visibility("default")))
 
 #define PYI_COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define PYI_LIKELY(x) __builtin_expect(!!(x), 1)
-#define PYI_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define PYI_LIKELY(x)    __builtin_expect(!!(x), 1)
+#define PYI_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 
 /// The struct that contains `member`, given a pointer to the member.
 #define PYI_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
@@ -31,7 +31,7 @@ static inline void pyi_cleanup_free(void *p) {
 void pyi_fd_close(int *fd);
 
 #define PYI_AUTO_FREE __attribute__((cleanup(pyi_cleanup_free)))
-#define PYI_AUTO_FD __attribute__((cleanup(pyi_fd_close)))
+#define PYI_AUTO_FD   __attribute__((cleanup(pyi_fd_close)))
 
 /// Takes the value out of *p and leaves NULL, so that a cleanup variable gives up what it owns.
 #define pyi_steal(p)                                                                               \
@@ -52,4 +52,4 @@ static inline int pyi_steal_fd(int *fd) {
 int64_t pyi_now_ns(void);
 
 #define PYI_NS_PER_MS INT64_C(1000000)
-#define PYI_NS_PER_S INT64_C(1000000000)
+#define PYI_NS_PER_S  INT64_C(1000000000)

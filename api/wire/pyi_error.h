@@ -1,9 +1,9 @@
 #pragma once
 /*
  * One error type for all of it: fixed size, so that it can be filled after out-of-memory and copied
- * freely. A fallible function returns pyi_err and, where the OS, Lua, Python or the wire is met, takes
- * a `pyi_error *e` last (never NULL). First cause wins; callers add context with pyi_error_wrap.
- * A function returns an error or logs it, never both. Any thread.
+ * freely. A fallible function returns pyi_err and, where the OS, Lua, Python or the wire is met,
+ * takes a `pyi_error *e` last (never NULL). First cause wins; callers add context with
+ * pyi_error_wrap. A function returns an error or logs it, never both. Any thread.
  */
 #include "pyi_base.h"
 
@@ -54,6 +54,6 @@ pyi_err pyi_error_wrap(pyi_error *e, const char *fmt, ...) PYI_PRINTF(2, 3);
 /// A short stable name: "deadline", "died", ... never NULL.
 const char *pyi_err_name(pyi_err code);
 
-/// The Python exception that stands for a code: "TimeoutError", "ConnectionError", ... All are built-in
-/// but "CancelledError", which is asyncio's. Never NULL.
+/// The Python exception that stands for a code: "TimeoutError", "ConnectionError", ... All are
+/// built-in but "CancelledError", which is asyncio's. Never NULL.
 const char *pyi_err_python_type(pyi_err code);

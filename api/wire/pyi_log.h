@@ -1,7 +1,7 @@
 #pragma once
 /*
- * The host's log: one line per event on a descriptor (stderr by default). Thread safe: a line is one
- * write(2). Only the loop, the commands and child/main log; everything else returns errors.
+ * The host's log: one line per event on a descriptor (stderr by default). Thread safe: a line is
+ * one write(2). Only the loop, the commands and child/main log; everything else returns errors.
  *
  *   text    15:04:05 info    averages: ready in 16 ms (python 3.11.2)        on a terminal
  *   logfmt  2026-11-23T15:04:05.123Z info id=PYI-EXT-READY ext=averages gen=1 pid=77 msg="..."
@@ -11,7 +11,12 @@
 #include "pyi_base.h"
 
 typedef enum pyi_level { PYI_DEBUG, PYI_INFO, PYI_WARNING, PYI_ERROR } pyi_level;
-typedef enum pyi_log_format { PYI_LOG_AUTO, PYI_LOG_TEXT, PYI_LOG_LOGFMT, PYI_LOG_JSON } pyi_log_format;
+typedef enum pyi_log_format {
+    PYI_LOG_AUTO,
+    PYI_LOG_TEXT,
+    PYI_LOG_LOGFMT,
+    PYI_LOG_JSON
+} pyi_log_format;
 
 /// Who a line is about; every part may be absent.
 typedef struct pyi_log_subject {

@@ -52,7 +52,7 @@ static pyi_err read_int(pyi_reader *r, pyi_token *ret, size_t size) {
     const uint8_t *p = r->p + 1;
     switch (size) {
     case 1:
-        ret->i = (int8_t)p[0];
+        ret->i = pyi_signed_byte(p[0]);
         break;
     case 2:
         ret->i = (int16_t)pyi_load_be16(p);
@@ -203,7 +203,7 @@ pyi_err pyi_read_any(pyi_reader *r, pyi_token *ret_token) {
     }
     uint8_t tag = *r->p;
     if (tag < 0x80 || tag >= 0xE0) {
-        ret_token->i = (int8_t)tag;
+        ret_token->i = pyi_signed_byte(tag);
         return scalar(r, ret_token, PYI_INT, 0);
     }
     if (tag < 0x90) {

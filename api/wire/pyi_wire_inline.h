@@ -171,6 +171,11 @@ static inline void pyi_put_array(pyi_writer *w, size_t count) {
 
 /* ---- reader ---------------------------------------------------------------------------------- */
 
+/// The two's complement number that the byte is.
+static inline int64_t pyi_signed_byte(uint8_t byte) {
+    return byte < 0x80 ? byte : (int64_t)byte - 0x100;
+}
+
 /// pyi_read for every type byte.
 pyi_err pyi_read_any(pyi_reader *r, pyi_token *ret_token) PYI_MUST_CHECK;
 
@@ -183,7 +188,7 @@ static inline pyi_err pyi_read(pyi_reader *r, pyi_token *ret_token) {
     uint8_t tag = *r->p;
     if (tag < 0x80 || tag >= 0xE0) {
         ret_token->kind = PYI_INT;
-        ret_token->i = (int8_t)tag;
+        ret_token->i = pyi_signed_byte(tag);
         r->p += 1;
         return PYI_OK;
     }
