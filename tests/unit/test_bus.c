@@ -105,7 +105,9 @@ static void *serve(void *arg) {
     pyi_request *held = NULL, *kept[8];
     size_t n_kept = 0;
     pyi_error e;
-    assert_int_equal(pyi_link_handshake(s->link, &e), PYI_OK);
+    if (pyi_link_handshake(s->link, &e) != PYI_OK) {
+        return NULL; /* the host went first; what the test expects then, it asks itself */
+    }
     for (;;) {
         pyi_request *rq;
         pyi_token what;
