@@ -13,8 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-extern char **environ;
-
 /* What of uv's own variables can change the outcome; the rest (caches, timeouts) cannot. */
 static const char *const uv_variables[] = {
     "UV_INDEX",           "UV_DEFAULT_INDEX", "UV_INDEX_URL",
@@ -84,8 +82,9 @@ static bool add_if_there(pyi_list *files, const char *dir, const char *below) {
 
 /* uv's configuration of a project: the nearest folder at or above `cwd` that has some. */
 static void add_project_config(pyi_list *files, const char *cwd) {
-    PYI_AUTO_FREE char *dir = cwd == NULL ? NULL : strdup(cwd);
-    while (dir != NULL && *dir != '\0') {
+    char dir[4096];
+    snprintf(dir, sizeof(dir), "%s", cwd);
+    while (*dir != '\0') {
         PYI_AUTO_FREE char *project = NULL;
         if (add_if_there(files, dir, "/uv.toml")) {
             return;
@@ -193,7 +192,7 @@ static bool any_failed(const pyi_env_sources *s) {
 pyi_err pyi_env_sources_read(const pyi_extension_config *extension, const char *cwd,
                              pyi_env_sources *ret, pyi_error *e) {
     __attribute__((cleanup(pyi_pip_config_fini))) pyi_pip_config pip = {0};
-    __attribute__((cleanup(pyi_env_sources_fini))) pyi_env_sources s = {0};
+    pyi_env_sources s = {0};
     if (pyi_pip_config_read(&pip, e) != PYI_OK) {
         return e->code;
     }
@@ -202,10 +201,10 @@ pyi_err pyi_env_sources_read(const pyi_extension_config *extension, const char *
     from_uv(&s);
     from_pip(&s, extension, &pip);
     if (any_failed(&s)) {
+        pyi_env_sources_fini(&s);
         return pyi_error_set(e, PYI_ENOMEM, "env.sources", "out of memory");
     }
     *ret = s;
-    s = (pyi_env_sources){0};
     return PYI_OK;
 }
 

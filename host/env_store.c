@@ -17,6 +17,7 @@
 #include "paths.h"
 #include "process.h"
 #include "requirement.h"
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -40,16 +41,15 @@ typedef struct job {
     pyi_list requirements;
     pyi_env_sources sources;
     pyi_interpreter *interpreter;
-    char *envs, *prefix, *python, *marker, *work, *old, *lock, *link;
-    char *cache;
+    char *envs, *locks, *prefix, *python, *marker, *work, *old, *lock, *link, *cache;
 } job;
 
 static void job_fini(job *j) {
     pyi_list_fini(&j->requirements);
     pyi_env_sources_fini(&j->sources);
     pyi_interpreter_free(j->interpreter);
-    char *const all[] = {j->envs, j->prefix, j->python, j->marker, j->work,
-                         j->old,  j->lock,   j->link,   j->cache};
+    char *const all[] = {j->envs, j->locks, j->prefix, j->python, j->marker,
+                         j->work, j->old,   j->lock,   j->link,   j->cache};
     for (size_t i = 0; i < PYI_COUNT(all); i++) {
         free(all[i]);
     }
@@ -81,8 +81,7 @@ void pyi_env_tell(const pyi_env_plan *plan, pyi_env_step step, const char *fmt, 
     plan->progress->step(plan->progress->arg, plan->extension->name, step, line);
 }
 
-/* ---- which one ---------------------------------------------------------------------------------
- */
+/* ---- which one --------------------------------------------------------------------------- */
 
 static pyi_err collect_requirements(job *j, pyi_error *e) {
     const pyi_strings *wanted = &j->plan.extension->dependencies;
@@ -144,6 +143,7 @@ static pyi_err name_paths(job *j, const char *name, pyi_error *e) {
         return pyi_error_sys(e, errno, "env.root", "cannot resolve '%s'", j->root);
     }
     j->envs = text(&ok, "%s/.envs", root);
+    j->locks = text(&ok, "%s/.locks", root);
     j->prefix = text(&ok, "%s/.envs/%s", root, j->id);
     j->python = text(&ok, "%s/.envs/%s/bin/python", root, j->id);
     j->marker = text(&ok, "%s/.envs/%s/" MARKER, root, j->id);
@@ -168,13 +168,13 @@ static pyi_err decide(job *j, const pyi_manager_config *manager, pyi_error *e) {
     return name_paths(j, x->name, e);
 }
 
-/* ---- the link ----------------------------------------------------------------------------------
- */
+/* ---- the link ---------------------------------------------------------------------------- */
 
 static pyi_err check_link(const job *j, bool *ret_right, pyi_error *e) {
     struct stat st;
     char target[4096], wanted[64];
     *ret_right = false;
+    assert(j->link != NULL);
     if (lstat(j->link, &st) != 0) {
         return errno == ENOENT
                    ? PYI_OK
@@ -214,8 +214,7 @@ static pyi_err publish_link(const job *j, pyi_error *e) {
     return PYI_OK;
 }
 
-/* ---- the lock ----------------------------------------------------------------------------------
- */
+/* ---- the lock ---------------------------------------------------------------------------- */
 
 static bool cancelled_within(int cancel_fd, int ms) {
     struct pollfd p = {.fd = cancel_fd, .events = POLLIN};
@@ -244,8 +243,7 @@ static pyi_err take_lock(const job *j, int *ret_fd, pyi_error *e) {
     return PYI_OK;
 }
 
-/* ---- building ----------------------------------------------------------------------------------
- */
+/* ---- building ---------------------------------------------------------------------------- */
 
 static bool is_whole(const job *j) {
     return access(j->marker, R_OK) == 0 && access(j->python, X_OK) == 0;
@@ -323,11 +321,7 @@ static pyi_err build_locked(job *j, char **ret_detail, pyi_error *e) {
 
 static pyi_err make_whole(job *j, bool *ret_built, char **ret_detail, pyi_error *e) {
     PYI_AUTO_FD int lock = -1;
-    PYI_AUTO_FREE char *locks = strndup(j->lock, (size_t)(strrchr(j->lock, '/') - j->lock));
-    if (locks == NULL) {
-        return no_memory(e);
-    }
-    if (pyi_mkdirs(j->envs, 0755, e) != PYI_OK || pyi_mkdirs(locks, 0755, e) != PYI_OK ||
+    if (pyi_mkdirs(j->envs, 0755, e) != PYI_OK || pyi_mkdirs(j->locks, 0755, e) != PYI_OK ||
         take_lock(j, &lock, e) != PYI_OK) {
         return e->code;
     }
@@ -338,8 +332,7 @@ static pyi_err make_whole(job *j, bool *ret_built, char **ret_detail, pyi_error 
     return build_locked(j, ret_detail, e);
 }
 
-/* ---- results -----------------------------------------------------------------------------------
- */
+/* ---- results ----------------------------------------------------------------------------- */
 
 static pyi_err give(job *j, bool built, int64_t began, pyi_env **ret, pyi_error *e) {
     pyi_env *env = calloc(1, sizeof(*env));
@@ -390,6 +383,11 @@ static pyi_err prepare_existing(job *j, int64_t began, pyi_env **ret_env, pyi_er
         return pyi_error_sys(e, errno, "env.existing", "no environment at '%s'", folder);
     }
     j->python = text(&ok, "%s/bin/python", j->prefix);
+    if (ok &&
+        access(j->python, X_OK) != 0) { /* an installation, such as /usr, may lack that name */
+        free(j->python);
+        j->python = text(&ok, "%s/bin/python3", j->prefix);
+    }
     if (!ok || h == NULL) {
         pyi_hash_free(h);
         return no_memory(e);

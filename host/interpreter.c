@@ -27,11 +27,6 @@ static void json_fini(json_t **j) {
 }
 #define AUTO_JSON __attribute__((cleanup(json_fini)))
 
-static void auto_interpreter(pyi_interpreter **i) {
-    pyi_interpreter_free(*i);
-}
-#define AUTO_INTERPRETER __attribute__((cleanup(auto_interpreter)))
-
 static void result_fini(pyi_process_result *r) {
     pyi_process_result_fini(r);
 }
@@ -69,14 +64,10 @@ static int part_of(const json_t *probe, size_t index) {
     return (int)json_integer_value(json_array_get(json_object_get(probe, "info"), index));
 }
 
-static pyi_err from_json(const json_t *probe, const char *executable, pyi_interpreter **ret,
-                         pyi_error *e) {
+static pyi_err fill(const json_t *probe, const char *executable, pyi_interpreter *i, pyi_error *e) {
     bool ok = true;
-    AUTO_INTERPRETER pyi_interpreter *i = calloc(1, sizeof(*i));
     const char *libpython = choose_libpython(probe);
-    if (i == NULL) {
-        return pyi_error_set(e, PYI_ENOMEM, "python.probe", "out of memory");
-    }
+    const char *name = json_string_value(json_object_get(probe, "implementation"));
     i->executable = copy_of(probe, "executable", &ok);
     i->version = copy_of(probe, "version", &ok);
     i->sys_version = copy_of(probe, "sys_version", &ok);
@@ -92,13 +83,25 @@ static pyi_err from_json(const json_t *probe, const char *executable, pyi_interp
         return pyi_error_set(e, PYI_EUNAVAILABLE, "python.probe",
                              "'%s' did not answer like a Python 3", executable);
     }
-    const char *name = json_string_value(json_object_get(probe, "implementation"));
     if (name == NULL || strcmp(name, "cpython") != 0) {
         return pyi_error_set(e, PYI_EUNAVAILABLE, "python.probe",
                              "'%s' is %s, extensions need CPython", executable,
                              name == NULL ? "not CPython" : name);
     }
-    *ret = pyi_steal(&i);
+    return PYI_OK;
+}
+
+static pyi_err from_json(const json_t *probe, const char *executable, pyi_interpreter **ret,
+                         pyi_error *e) {
+    pyi_interpreter *i = calloc(1, sizeof(*i));
+    if (i == NULL) {
+        return pyi_error_set(e, PYI_ENOMEM, "python.probe", "out of memory");
+    }
+    if (fill(probe, executable, i, e) != PYI_OK) {
+        pyi_interpreter_free(i);
+        return e->code;
+    }
+    *ret = i;
     return PYI_OK;
 }
 

@@ -29,8 +29,6 @@
 #define P_PIDFD 3
 #endif
 
-extern char **environ;
-
 /* One captured stream. */
 typedef struct stream {
     int fd;
@@ -42,9 +40,9 @@ typedef struct stream {
 
 typedef struct run {
     const pyi_process *p;
-    pid_t pid;
-    int pidfd;
-    int exec_error; /* what the child reports of its way to execve */
+    pid_t pid, guard;
+    int pidfd, lifeline; /* the guard watches for the end of this one */
+    int exec_error;      /* what the child reports of its way to execve */
     stream out, err;
 } run;
 
@@ -216,17 +214,57 @@ static pyi_err fork_child(run *r, const char *path, int null_fd, pyi_error *e) {
     return r->pidfd >= 0 ? PYI_OK : pyi_error_sys(e, sys, "process.pidfd", "start '%s'", path);
 }
 
-/* Kills what is left of the group and reaps the leader. */
-static int end(run *r) {
+static void guard(pid_t group, int watched) {
+    char byte;
+    reset_signals();
+    if (setpgid(0, group) < 0 || dup2(watched, 0) < 0) {
+        _exit(1);
+    }
+    (void)syscall(SYS_close_range, 1u, ~0u, 0u); /* the caller's sockets and pipes are not ours */
+    while (read(0, &byte, 1) < 0 && errno == EINTR) {
+    }
+    (void)kill(-group, SIGKILL);
+    _exit(0);
+}
+
+static pyi_err fork_guard(run *r, pyi_error *e) {
+    PYI_AUTO_FD int watched = -1;
+    if (make_pipe(&watched, &r->lifeline, 0, e) != PYI_OK) {
+        return e->code;
+    }
+    r->guard = fork();
+    if (r->guard < 0) {
+        return pyi_error_sys(e, errno, "process.fork", "cannot guard '%s'", r->p->argv[0]);
+    }
+    if (r->guard == 0) {
+        guard(r->pid, watched);
+    }
+    (void)setpgid(r->guard,
+                  r->pid); /* also from here, so that end() surely meets it in the group */
+    return PYI_OK;
+}
+
+static int reap(pid_t pid) {
     int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return status;
+}
+
+/* Kills what is left of the group and reaps the leader and the guard. */
+static int end(run *r) {
     if (r->pid <= 0) {
         return 0;
     }
     (void)kill(-r->pid, SIGKILL);
     (void)kill(r->pid, SIGKILL); /* a leader that never reached its own group */
-    while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR) {
+    if (r->guard > 0) {
+        (void)kill(r->guard, SIGKILL);
+        (void)reap(r->guard);
     }
+    int status = reap(r->pid);
     r->pid = 0;
+    r->guard = 0;
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
@@ -282,6 +320,7 @@ static char *take(stream *s, size_t *ret_len) {
 static void run_fini(run *r) {
     (void)end(r);
     pyi_fd_close(&r->pidfd);
+    pyi_fd_close(&r->lifeline);
     pyi_fd_close(&r->out.fd);
     pyi_fd_close(&r->err.fd);
     free(r->out.data);
@@ -310,6 +349,7 @@ pyi_err pyi_process_run(const pyi_process *p, pyi_process_result *ret, pyi_error
     __attribute__((cleanup(run_fini)))
     run r = {.p = p,
              .pidfd = -1,
+             .lifeline = -1,
              .out = {.fd = -1, .keep = keep},
              .err = {.fd = -1, .keep = keep, .told = p->on_line != NULL ? p : NULL}};
     if (fork_child(&r, path, null_fd, e) != PYI_OK) {
@@ -318,7 +358,7 @@ pyi_err pyi_process_run(const pyi_process *p, pyi_process_result *ret, pyi_error
     if (r.exec_error != 0) {
         return missing(p->argv[0], r.exec_error, e);
     }
-    if (watch(&r, e) != PYI_OK) {
+    if (fork_guard(&r, e) != PYI_OK || watch(&r, e) != PYI_OK) {
         return e->code;
     }
     *ret = (pyi_process_result){.status = end(&r)};

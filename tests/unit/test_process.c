@@ -168,7 +168,8 @@ static void nothing_of_the_caller_leaks_into_it(void **state) {
     pyi_error e;
     (void)state;
     int before = count_fds();
-    assert_int_equal(shell("ls /proc/$$/fd | tr '\\n' ' '; echo $ONLY $HOME; pwd",
+    assert_int_equal(shell("for n in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do "
+                           "test -e /proc/$$/fd/$n && printf '%s ' $n; done; echo $ONLY $HOME; pwd",
                            (pyi_process){.cancel_fd = -1, .envp = env, .cwd = "/"}, &r, &e),
                      PYI_OK);
     assert_string_equal(r.out, "0 1 2 this\n/\n");
@@ -177,28 +178,40 @@ static void nothing_of_the_caller_leaks_into_it(void **state) {
     close(leak);
 }
 
-static void it_dies_with_the_process_that_runs_it(void **state) {
-    int report[2], pid = 0;
+static void it_and_what_it_started_die_with_the_process_that_runs_it(void **state) {
+    int report[2], helper = 0, grandchild = 0;
     (void)state;
     assert_int_equal(pipe(report), 0);
     pid_t runner = fork();
     if (runner == 0) {
-        char script[64];
+        char script[128];
         pyi_process_result r = {0};
         pyi_error e;
         /* the helper's own copy of the pipe is closed by exec: it finds ours in /proc */
-        snprintf(script, sizeof(script), "echo $$ > /proc/%d/fd/%d; exec sleep 60", (int)getpid(),
-                 report[1]);
+        snprintf(script, sizeof(script), "sleep 60 & echo $$ $! > /proc/%d/fd/%d; wait",
+                 (int)getpid(), report[1]);
         _exit(shell(script, (pyi_process){.cancel_fd = -1}, &r, &e) == PYI_OK ? 0 : 1);
     }
-    char text[32] = "";
+    char text[64] = "";
     assert_true(read(report[0], text, sizeof(text) - 1) > 0);
-    assert_int_equal(sscanf(text, "%d", &pid), 1);
+    assert_int_equal(sscanf(text, "%d %d", &helper, &grandchild), 2);
+    usleep(50000); /* the guard is up when the helper has been running for a moment */
     assert_int_equal(kill(runner, SIGKILL), 0);
     assert_int_equal(waitpid(runner, NULL, 0), runner);
-    assert_true(soon_gone(pid));
+    assert_true(soon_gone(helper));
+    assert_true(soon_gone(grandchild));
     close(report[0]);
     close(report[1]);
+}
+
+static void no_process_is_left_to_reap(void **state) {
+    pyi_process_result r = {0};
+    pyi_error e;
+    (void)state;
+    assert_int_equal(shell("exit 0", (pyi_process){.cancel_fd = -1}, &r, &e), PYI_OK);
+    pyi_process_result_fini(&r);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+    assert_int_equal(errno, ECHILD);
 }
 
 int main(void) {
@@ -212,7 +225,8 @@ int main(void) {
         cmocka_unit_test(a_readable_cancel_descriptor_ends_it),
         cmocka_unit_test(a_grandchild_that_holds_the_pipes_delays_nothing),
         cmocka_unit_test(nothing_of_the_caller_leaks_into_it),
-        cmocka_unit_test(it_dies_with_the_process_that_runs_it),
+        cmocka_unit_test(it_and_what_it_started_die_with_the_process_that_runs_it),
+        cmocka_unit_test(no_process_is_left_to_reap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
