@@ -46,7 +46,8 @@ static pyi_err put_object(pyi_writer *w, json_t *object, unsigned depth, pyi_err
 
 /// Recursion is bounded by PYI_MAX_DEPTH.
 static pyi_err put_json(pyi_writer *w, const json_t *j, unsigned depth, pyi_error *e) {
-    if (depth > PYI_MAX_DEPTH) {
+    bool container = json_is_array(j) || json_is_object(j);
+    if (container && depth == PYI_MAX_DEPTH) {
         return pyi_error_set(e, PYI_ETOOBIG, "json.parse",
                              "the value is nested more than %u deep; make it flatter",
                              PYI_MAX_DEPTH);
