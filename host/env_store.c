@@ -17,7 +17,6 @@
 #include "paths.h"
 #include "process.h"
 #include "requirement.h"
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -65,8 +64,9 @@ static char *PYI_PRINTF(2, 3) text(bool *ok, const char *fmt, ...) {
     va_start(args, fmt);
     int n = vasprintf(&s, fmt, args);
     va_end(args);
-    *ok = *ok && n >= 0;
-    return n < 0 ? NULL : s;
+    s = n < 0 ? NULL : s;
+    *ok = *ok && s != NULL;
+    return s;
 }
 
 void pyi_env_tell(const pyi_env_plan *plan, pyi_env_step step, const char *fmt, ...) {
@@ -174,7 +174,6 @@ static pyi_err check_link(const job *j, bool *ret_right, pyi_error *e) {
     struct stat st;
     char target[4096], wanted[64];
     *ret_right = false;
-    assert(j->link != NULL);
     if (lstat(j->link, &st) != 0) {
         return errno == ENOENT
                    ? PYI_OK

@@ -2,6 +2,7 @@
 #include "env_fixture.h"
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -221,6 +222,73 @@ static void two_hosts_at_once_build_it_once(void **state) {
     assert_int_equal(file_size(at(f, "builds")), 1);
 }
 
+typedef struct side {
+    fixture *f;
+    pyi_extension_config extension;
+    pyi_env *env;
+    pyi_error e;
+} side;
+
+static void *prepare_side(void *arg) {
+    side *s = arg;
+    pyi_error_init(&s->e);
+    pyi_err err = pyi_env_prepare(&s->f->manager, &s->extension, NULL, -1, &s->env, NULL, &s->e);
+    return err == PYI_OK ? s : NULL;
+}
+
+static void several_extensions_are_prepared_side_by_side(void **state) {
+    static const char *const names[] = {"one", "two", "three", "four"};
+    static const char *const wanted[] = {"depa==1.0", "depa==1.0", "depa==2.0", "depb"};
+    fixture *f = *state;
+    pthread_t threads[4];
+    side sides[4];
+    put_wheel(f, "depa", "1.0", "");
+    put_wheel(f, "depa", "2.0", "");
+    put_wheel(f, "depb", "1.0", "");
+    for (int i = 0; i < 4; i++) {
+        sides[i] = (side){.f = f, .extension = f->extension};
+        sides[i].extension.name = names[i];
+        sides[i].extension.dependencies = (pyi_strings){&wanted[i], 1};
+        assert_int_equal(pthread_create(&threads[i], NULL, prepare_side, &sides[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        void *done = NULL;
+        assert_int_equal(pthread_join(threads[i], &done), 0);
+        if (done == NULL) {
+            fail_msg("%s", sides[i].e.msg);
+        }
+        check_link(f, names[i], sides[i].env);
+    }
+    assert_int_equal((int)sides[0].env->built + (int)sides[1].env->built, 1);
+    assert_int_equal(count_envs(f), 3);
+    for (int i = 0; i < 4; i++) {
+        pyi_env_free(sides[i].env);
+    }
+}
+
+static void each_interpreter_of_this_machine_gets_its_own_environment(void **state) {
+    fixture *f = *state;
+    pyi_interpreter **list = NULL;
+    size_t count = 0;
+    pyi_error_init(&f->e);
+    assert_int_equal(pyi_interpreter_list(at(f, "cache"), &list, &count, &f->e), PYI_OK);
+    put_wheel(f, "depa", "1.0", "");
+    want(f, "depa", NULL);
+    for (size_t i = 0; i < count; i++) {
+        char expected[64];
+        f->extension.python = list[i]->executable;
+        pyi_env *env = prepared(f);
+        snprintf(expected, sizeof(expected), "%s 1.0", list[i]->version);
+        check_python(env->python, "import sys, depa; print(sys.version.split()[0], depa.VERSION)",
+                     expected);
+        print_message("  built with %s\n", list[i]->version);
+        pyi_env_free(env);
+        pyi_interpreter_free(list[i]);
+    }
+    free(list);
+    assert_int_equal(count_envs(f), (int)count);
+}
+
 static void a_kill_in_mid_build_is_healed_by_the_next_start(void **state) {
     fixture *f = *state;
     char project[600];
@@ -316,6 +384,8 @@ int main(void) {
         WITH(an_environment_without_its_marker_is_rebuilt),
         WITH(an_existing_environment_is_used_and_not_touched),
         WITH(two_hosts_at_once_build_it_once),
+        WITH(several_extensions_are_prepared_side_by_side),
+        WITH(each_interpreter_of_this_machine_gets_its_own_environment),
         WITH(a_kill_in_mid_build_is_healed_by_the_next_start),
         WITH(a_cancel_ends_the_build_and_clears_it),
         WITH(waiting_for_another_host_is_told_and_can_be_cancelled),
