@@ -142,6 +142,20 @@ static PyObject *run_call(pyi_call *call) {
     return result;
 }
 
+/* A coroutine cannot go on in a worker: only `async def` (seen at load) runs on the loop's thread.
+ */
+static PyObject *not_awaitable(PyObject *result) {
+    if (!result || !PyObject_HasAttrString((PyObject *)Py_TYPE(result), "__await__")) {
+        return result;
+    }
+    PYI_AUTO_PYREF PyObject *closed =
+        PyObject_HasAttrString(result, "close") ? PyObject_CallMethod(result, "close", NULL) : NULL;
+    Py_DECREF(result);
+    PyErr_SetString(PyExc_TypeError, "a `def` that runs in a worker thread (`threads`) returned an "
+                                     "awaitable; write it as `async def`");
+    return NULL;
+}
+
 /* What a worker calls: self is the capsule. */
 static PyObject *run(PyObject *self, PyObject *unused) {
     (void)unused;
@@ -149,7 +163,7 @@ static PyObject *run(PyObject *self, PyObject *unused) {
     if (!call) {
         return NULL;
     }
-    PYI_AUTO_PYREF PyObject *result = run_call(call);
+    PYI_AUTO_PYREF PyObject *result = not_awaitable(run_call(call));
     if (!settle(call)) {
         PyErr_Clear();
     } else if (result) {

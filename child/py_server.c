@@ -80,9 +80,19 @@ static bool prepare(pyi_server *s) {
 
 /* ---- READY and FAILED ------------------------------------------------------------------------ */
 
-static void put_text_pair(pyi_writer *w, const char *key, const char *value) {
-    pyi_put_cstr(w, key);
-    pyi_put_cstr(w, value);
+/* A str attribute of the loader; nil when it is None. */
+static void put_attr(pyi_writer *w, PyObject *loader, const char *name) {
+    PYI_AUTO_PYREF PyObject *value = PyObject_GetAttrString(loader, name);
+    Py_ssize_t len = 0;
+    const char *text =
+        value && PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &len) : NULL;
+    pyi_put_cstr(w, name);
+    if (text) {
+        pyi_put_str(w, text, (size_t)len);
+    } else {
+        pyi_put_nil(w);
+    }
+    PyErr_Clear();
 }
 
 static void put_methods(pyi_writer *w, PyObject *table) {
@@ -104,14 +114,15 @@ static void put_version(pyi_writer *w) {
     pyi_put_str(w, version, strcspn(version, " "));
 }
 
-static void put_ready(pyi_server *s, pyi_writer *w) {
+static void put_ready(pyi_server *s, PyObject *loader, pyi_writer *w) {
     pyi_put_array(w, 3);
     pyi_put_uint(w, PYI_FRAME_READY);
     pyi_put_uint(w, 0);
-    pyi_put_map(w, 4);
-    pyi_put_cstr(w, "pid");
-    pyi_put_int(w, getpid());
-    put_text_pair(w, "mode", s->mode);
+    pyi_put_map(w, 5);
+    put_attr(w, loader, "kind");
+    put_attr(w, loader, "type");
+    pyi_put_cstr(w, "mode");
+    pyi_put_cstr(w, s->mode);
     put_version(w);
     put_methods(w, s->table);
 }
@@ -127,10 +138,10 @@ static pyi_err announce(pyi_server *s, pyi_writer *w, pyi_error *e) {
     return err;
 }
 
-static pyi_err announce_ready(pyi_server *s, pyi_error *e) {
+static pyi_err announce_ready(pyi_server *s, PyObject *loader, pyi_error *e) {
     __attribute__((cleanup(pyi_writer_fini))) pyi_writer w;
     pyi_writer_init(&w, PYI_MAX_PAYLOAD_DEFAULT);
-    put_ready(s, &w);
+    put_ready(s, loader, &w);
     return announce(s, &w, e);
 }
 
@@ -174,7 +185,7 @@ static int load_and_serve(pyi_server *s) {
         return announce_failed(s, loader);
     }
     pyi_error e;
-    if (announce_ready(s, &e) != PYI_OK) {
+    if (announce_ready(s, loader, &e) != PYI_OK) {
         return complain(s, &e);
     }
     pyi_serve(s);

@@ -6,8 +6,7 @@ asked for, because this package is loaded by every extension process.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._base import ExtensionBase as ExtensionBase
     from ._base import ProxiedSingleton as ProxiedSingleton

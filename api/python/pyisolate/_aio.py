@@ -61,11 +61,12 @@ class _Adopted:
 
     def __init__(self, coro: Any, context: Any) -> None:
         self.coro = coro
-        self.run: Callable[..., Any] = context.run if context is not None else partial
+        self.run: Callable[..., Any] = context.run if context is not None else _call
         self.first: Any = None
         self.ended = False
 
     def __await__(self) -> Any:
+        move: Optional[Callable[[], Any]] = None
         try:
             yield self  # parked until the step by hand is over
         except GeneratorExit:
@@ -77,7 +78,6 @@ class _Adopted:
         else:
             if self.ended:
                 return None
-            move = None
         out = self.first
         while True:
             if move is not None:
@@ -94,6 +94,10 @@ class _Adopted:
                 move = partial(self.coro.throw, exc)
             else:
                 move = partial(self.coro.send, value)
+
+
+def _call(function: Callable[[], Any]) -> Any:
+    return function()
 
 
 async def _adopted(inside: _Adopted) -> Any:

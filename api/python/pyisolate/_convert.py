@@ -256,7 +256,7 @@ def _read_path(v: str) -> Any:
 def _numpy() -> Any:
     """numpy if it can be imported here, else None."""
     try:
-        import numpy
+        import numpy  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return None
     return numpy
@@ -274,7 +274,9 @@ def _read_array(v: tuple[str, list[int], bytearray]) -> Any:
     for n in shape:
         size *= n
     if size != len(data) or min(shape, default=0) < 0:
-        raise ValueError(f"an array of {dtype} {shape} needs {size} bytes, the frame has {len(data)}")
+        raise ValueError(
+            f"an array of {dtype} {shape} needs {size} bytes, the frame has {len(data)}"
+        )
     return numpy.ndarray(shape, kind, data) if size else numpy.empty(shape, kind)
 
 

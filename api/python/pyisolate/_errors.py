@@ -15,16 +15,19 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith((_HERE, _IMPORT)) or filename == "<string>"
 
 
-def _frames(tb: Optional[TracebackType]) -> traceback.StackSummary:
-    frames = traceback.extract_tb(tb)
-    kept = [frame for frame in frames if not _is_ours(frame.filename)]
-    return traceback.StackSummary.from_list(kept or frames)
+def _frames(tb: Optional[TracebackType]) -> list[str]:
+    kept = [frame for frame in traceback.extract_tb(tb) if not _is_ours(frame.filename)]
+    if not kept:
+        return []
+    return [
+        "Traceback (most recent call last):\n",
+        *traceback.StackSummary.from_list(kept).format(),
+    ]
 
 
 def format_traceback(exc: BaseException) -> str:
     """The exception as Python shows it, without its causes (they travel by themselves)."""
-    lines = ["Traceback (most recent call last):\n"]
-    lines += _frames(exc.__traceback__).format()
+    lines = _frames(exc.__traceback__)
     lines += traceback.format_exception_only(type(exc), exc)
     text = "".join(lines)
     if len(text) > _MOST:

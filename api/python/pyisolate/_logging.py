@@ -30,17 +30,16 @@ class HostHandler(logging.Handler):
 
 def install(module: ModuleType) -> None:
     """Change the two defaults."""
-    logging.lastResort = HostHandler(logging.WARNING)  # type: ignore[assignment]
+    logging.lastResort = HostHandler(logging.WARNING)
     original = logging.basicConfig
 
-    def basicConfig(**kwargs: Any) -> None:  # noqa: N802 - the name is logging's
-        if kwargs.get("stream") is None and kwargs.get("filename") is None:
-            if kwargs.get("handlers") is None:
-                handler = HostHandler()
-                if "format" not in kwargs and "style" not in kwargs:
-                    handler.setFormatter(logging.Formatter("%(message)s"))
-                kwargs = {k: v for k, v in kwargs.items() if k not in ("stream", "filename")}
-                kwargs["handlers"] = [handler]
+    def basicConfig(**kwargs: Any) -> None:
+        if all(kwargs.get(key) is None for key in ("stream", "filename", "handlers")):
+            handler = HostHandler()
+            if "format" not in kwargs and "style" not in kwargs:
+                handler.setFormatter(logging.Formatter("%(message)s"))
+            kwargs = {k: v for k, v in kwargs.items() if k not in ("stream", "filename")}
+            kwargs["handlers"] = [handler]
         original(**kwargs)
 
     basicConfig.__doc__ = original.__doc__

@@ -7,10 +7,8 @@ only what the interpreter has in memory at start anyway. The order is that of a 
 from __future__ import annotations
 
 import sys
-from _frozen_importlib import _load, module_from_spec  # type: ignore[import-not-found]
-from _frozen_importlib_external import (  # type: ignore[import-not-found]
-    spec_from_file_location,
-)
+from _frozen_importlib import module_from_spec
+from _frozen_importlib_external import spec_from_file_location
 
 import _pyisolate
 
@@ -48,21 +46,24 @@ class _AfterImport:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    _wrap_loader(spec.loader, hook)
+                    self._wrap(name, spec.loader, hook)
                 return spec
         self.hooks[name] = hook
         return None
 
+    def _wrap(self, name: str, loader: Any, hook: Callable[[ModuleType], None]) -> None:
+        execute = loader.exec_module
 
-def _wrap_loader(loader: Any, hook: Callable[[ModuleType], None]) -> None:
-    execute = loader.exec_module
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module
+            try:
+                execute(module)
+            except BaseException:
+                self.hooks[name] = hook  # the next import is the first one then
+                raise
+            hook(module)
 
-    def exec_module(module: ModuleType) -> None:
-        del loader.exec_module
-        execute(module)
-        hook(module)
-
-    loader.exec_module = exec_module
+        loader.exec_module = exec_module
 
 
 _after_import = _AfterImport()
@@ -166,7 +167,7 @@ def import_module(name: str, path: str) -> ModuleType:
     """Import the extension from a package folder or a .py file, under a name that hides nothing."""
     file, places = _location(path)
     spec = spec_from_file_location(_import_name(name), file, submodule_search_locations=places)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise ImportError(f"{path!r} is no Python module: name a package folder or a .py file")
     module: ModuleType = module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -213,8 +214,13 @@ def _base() -> Any:
 
 
 def _is_async(function: Any) -> bool:
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and bool(code.co_flags & _CO_COROUTINE)
+    """Whether a call gives a coroutine, seen through decorators that keep `__wrapped__`."""
+    while function is not None:
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if code is not None and code.co_flags & _CO_COROUTINE:
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
 
 
 def _class_names(cls: type) -> Iterable[str]:
@@ -269,11 +275,12 @@ def _subclasses_in(module: ModuleType) -> list[type]:
     base = _base()
     if base is None:
         return []
+    package = module.__name__.partition(".")[0]
     found: dict[int, type] = {}
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, base) and value is not base:
-            if value.__module__.partition(".")[0] == module.__name__.partition(".")[0]:
-                found[id(value)] = value
+        is_class = isinstance(value, type) and issubclass(value, base) and value is not base
+        if is_class and value.__module__.partition(".")[0] == package:
+            found[id(value)] = value
     classes = list(found.values())
     parents = {parent for cls in classes for parent in cls.__mro__[1:]}
     return [cls for cls in classes if cls not in parents]
@@ -288,6 +295,8 @@ class Loader:
         self.spec = _server_spec(server)
         self.table: Table = {}
         self.stop_hook: Union[Callable[[], Any], None] = None
+        self.kind = "functions"
+        self.type: Union[str, None] = None
         self.instance: Any = None
 
     def load(self) -> None:
@@ -410,6 +419,8 @@ class Loader:
             self.table = functions_of(self.instance)
         else:
             self.table = methods_of(self.instance)
+            self.kind = "extension" if isinstance(self.instance, _base() or ()) else "object"
+            self.type = type(self.instance).__name__
         self.stop_hook = self._overridden("stop")
 
     def _serve_functions(self) -> None:

@@ -41,12 +41,7 @@ class RecordWriter(io.RawIOBase):
 
 
 def _text_stream(raw: RecordWriter, errors: str) -> io.TextIOWrapper:
-    stream = io.TextIOWrapper(
-        raw,  # type: ignore[arg-type]
-        encoding="utf-8",
-        errors=errors,
-        line_buffering=True,
-    )
+    stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=True)
     stream.mode = "w"  # type: ignore[misc]
     return stream
 
