@@ -77,6 +77,9 @@ static bool buffer_room(buffer *b, size_t more) {
 }
 
 static void buffer_drop(buffer *b, size_t n) {
+    if (n == 0) {
+        return;
+    }
     memmove(b->data, b->data + n, b->len - n);
     b->len -= n;
     if (b->len == 0 && b->cap > READ_SIZE) { // a large request or answer is over

@@ -51,6 +51,9 @@ const char *pyi_nearest(const char *word, const char *const *names, size_t count
 
 bool pyi_option_is_choice(const char *choices, const char *value) {
     size_t len = strlen(value);
+    if (strchr(value, '|') != NULL) {
+        return false; // it would match two neighbours at once
+    }
     for (const char *p = choices; p != NULL && len > 0; p = strchr(p, '|'), p += p != NULL) {
         if (strncmp(p, value, len) == 0 && (p[len] == '|' || p[len] == '\0')) {
             return true;

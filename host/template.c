@@ -20,7 +20,7 @@ static const char config_text[] =
     "  name = \"@NAME@\",\n"
     "  module_path = \"./extension\",      -- a Python package, beside this file\n"
     "  dependencies = {},                -- such as { \"numpy>=2.0\" }, for this extension alone\n"
-    "  -- python = \"3.12\",               -- default: the newest on this machine\n"
+    "  -- python = \"3.12\",               -- default: the usual python3\n"
     "  -- call_timeout = 30,             -- seconds; default: none\n"
     "  sandbox_mode = \"disabled\",        -- it runs with your rights: only code that you trust\n"
     "}\n"
