@@ -49,6 +49,7 @@ def workspace(session_folder: Path, request: pytest.FixtureRequest) -> Iterator[
     yield made
     problems = [f"process left: {words}" for words in leaks.processes_left(known)]
     problems += [f"file left in the runtime folder: {name}" for name in leaks.files_left(runtime)]
+    leaks.settles(lambda: leaks.shared_memory() - segments)  # other programs come and go as well
     problems += [f"left in /dev/shm: {name}" for name in sorted(leaks.shared_memory() - segments)]
     for text in made.outputs:
         if leaks.sanitizer_lines(text):

@@ -140,7 +140,9 @@ class Host:
             if finished.status != 0:
                 return True
             states = [entry["state"] for entry in finished.json()["extensions"]]
-            return any(state in ("new", "preparing", "starting") for state in states)
+            return len(states) < len(self.workspace.extensions) or any(
+                state in ("new", "preparing", "starting") for state in states
+            )
 
         if settles(moving, 120.0 * SLOW):
             raise AssertionError(f"the host did not become ready\n{self.log()}")

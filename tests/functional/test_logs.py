@@ -93,7 +93,7 @@ def test_logging_levels_are_kept(workspace: Workspace, mode: dict[str, Any]) -> 
             ("error", "an error line"),
             ("error", "with traceback"),
         ):
-            line = next(line for line in host.log().splitlines() if text in line)
+            line = next((line for line in host.log().splitlines() if text in line), f"no {text!r} in {host.log()}")
             assert re.search(rf"\b{level}\b", line), line
             assert "chatty.inner" in line
 

@@ -34,7 +34,7 @@ def test_a_failed_import_names_the_package_and_the_others_go_on(workspace: Works
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n", "SIGKILL"),
         ("import sys; sys.exit(3)\n", "SystemExit"),
         ("import ctypes; ctypes.string_at(0)\n", "SIGSEGV"),
-        ("x = 1\n", "serve"),
+        ("x = 1\n", "no method 'f'"),
     ],
 )
 def test_whatever_happens_at_import_is_told(workspace: Workspace, source: str, word: str) -> None:
@@ -101,7 +101,7 @@ def test_every_python_behaves_as_in_its_own_environment(
     workspace.configure()
     with workspace.serve() as host:
         facts = host.call("facts", "facts")
-        prefix = Path(host.extension("facts")["env_prefix"])
+        prefix = Path(host.extension("facts")["env"])
         assert facts["version"] == python.version
         assert Path(facts["prefix"]) == prefix
         assert facts["executable"] == str(prefix / "bin" / "python")
