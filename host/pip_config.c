@@ -1,8 +1,8 @@
 /*
  * pip's configuration: an INI dialect in up to five files, weakest first: system-wide, the user's
- * two, $PIP_CONFIG_FILE; variables win over all. Within each source [install] wins over [global]. A
- * later file replaces a key, it does not add to it. PIP_CONFIG_FILE=/dev/null switches every file
- * off.
+ * two, $PIP_CONFIG_FILE. [install] of any file wins over [global] of any, a later file over an
+ * earlier one, variables over all. A stronger value replaces a weaker one, it does not add to it.
+ * PIP_CONFIG_FILE=/dev/null switches every file off.
  */
 #include "pip_config.h"
 #include <ctype.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define INSTALL_RANK  100
 #define RANK_VARIABLE 1000
 
 static const char *const key_names[PYI_PIP_KEYS] = {
@@ -85,7 +86,7 @@ static void on_key(reader *r, char *line) {
     while (len > 0 && isspace((unsigned char)line[len - 1])) {
         len--;
     }
-    int key = find_key(line, len), rank = r->file_rank * 2 + r->section_rank;
+    int key = find_key(line, len), rank = r->section_rank * INSTALL_RANK + r->file_rank;
     if (key >= 0 && (r->config->value[key] == NULL || r->config->rank[key] <= rank)) {
         put(r->config, key, rank, trim(eq + 1));
         r->key = key;
