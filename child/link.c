@@ -165,41 +165,45 @@ static slot *slot_new(pyi_link *l) {
         return NULL;
     }
     s->link = l;
-    if (nng_ctx_open(&s->ctx, l->call) != 0) {
+    if (nng_aio_alloc(&s->aio, on_slot, s) != 0) {
         free(s);
         return NULL;
     }
-    if (nng_aio_alloc(&s->aio, on_slot, s) != 0) {
-        nng_ctx_close(s->ctx);
+    if (nng_ctx_open(&s->ctx, l->call) != 0) {
+        nng_aio_free(s->aio);
         free(s);
         return NULL;
     }
     return s;
 }
 
+/* Room for one more in the pool, taken before it is made: a context is never closed but with its
+ * socket. */
+static bool reserve(pyi_link *l) {
+    pthread_mutex_lock(&l->lock);
+    bool room = !l->closing && l->slots < l->max_slots;
+    l->slots += room ? 1 : 0;
+    pthread_mutex_unlock(&l->lock);
+    return room;
+}
+
+static void keep(pyi_link *l, slot *s) {
+    pthread_mutex_lock(&l->lock);
+    s->all_next = l->all;
+    l->all = s;
+    l->idle++;
+    pthread_mutex_unlock(&l->lock);
+}
+
 /* Posts `n` more receives. What cannot be had is not missed while others are left. */
 static unsigned add_receives(pyi_link *l, unsigned n) {
     unsigned added = 0;
-    for (; added < n; added++) {
+    for (; added < n && reserve(l); added++) {
         slot *s = slot_new(l);
         if (s == NULL) {
             break;
         }
-        pthread_mutex_lock(&l->lock);
-        bool refused = l->closing || l->slots >= l->max_slots;
-        if (!refused) {
-            s->all_next = l->all;
-            l->all = s;
-            l->slots++;
-            l->idle++;
-        }
-        pthread_mutex_unlock(&l->lock);
-        if (refused) {
-            nng_ctx_close(s->ctx);
-            nng_aio_free(s->aio);
-            free(s);
-            break;
-        }
+        keep(l, s);
         receive(s);
     }
     return added;
@@ -624,10 +628,18 @@ static void flush(pyi_link *l) {
     pthread_mutex_unlock(&l->lock);
 }
 
-static void free_slots(pyi_link *l) {
-    while (l->all != NULL) {
-        slot *s = l->all;
+static slot *take_any(pyi_link *l) {
+    pthread_mutex_lock(&l->lock);
+    slot *s = l->all;
+    if (s != NULL) {
         l->all = s->all_next;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return s;
+}
+
+static void free_slots(pyi_link *l) {
+    for (slot *s; (s = take_any(l)) != NULL;) {
         nng_aio_free(s->aio); /* waits for its callback */
         nng_msg_free(s->in);
         nng_msg_free(s->out);

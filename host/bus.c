@@ -19,7 +19,7 @@
 typedef struct slot {
     pyi_bus *bus;
     nng_ctx ctx;
-    bool has_ctx, busy;
+    bool has_ctx, spoiled, busy;
     nng_aio *send, *recv;
     uint64_t serial;
     pyi_bus_done done;
@@ -192,8 +192,7 @@ static void on_reply(void *arg) {
     pyi_bus_done done = s->done;
     void *done_arg = s->arg;
     if (rv != 0) {
-        nng_ctx_close(s->ctx);
-        s->has_ctx = false;
+        s->spoiled = true;
         release(s);
         done(done_arg, code_of(rv), NULL, 0);
         return;
@@ -234,37 +233,49 @@ static void drop_unsent(slot *s) {
     }
 }
 
-/* A slot with a context and a serial of its own; NULL with *ret_code. */
-static slot *borrow(pyi_bus *b, pyi_err *ret_code) {
-    pthread_mutex_lock(&b->lock);
-    bool closed = b->closed;
-    slot *s = closed ? NULL : b->free;
+/* Under the lock, so never beside the close of the socket: nng 1.5 panics when the two meet. */
+static int freshen(pyi_bus *b, slot *s) {
+    if (s->has_ctx && s->spoiled) {
+        nng_ctx_close(s->ctx);
+        s->has_ctx = false;
+    }
+    if (s->has_ctx) {
+        return 0;
+    }
+    drop_unsent(s);
+    int rv = nng_ctx_open(&s->ctx, b->call.socket);
+    s->has_ctx = rv == 0;
+    s->spoiled = false;
+    return rv;
+}
+
+/* Under the lock. */
+static slot *take_slot(pyi_bus *b) {
+    slot *s = b->free;
     if (s != NULL) {
         b->free = s->free_next;
-    } else if (!closed && (s = slot_new(b)) != NULL) {
+    } else if ((s = slot_new(b)) != NULL) {
         s->all_next = b->all;
         b->all = s;
     }
-    if (s != NULL) {
+    return s;
+}
+
+/* A slot with a context and a serial of its own; NULL with *ret_code. */
+static slot *borrow(pyi_bus *b, pyi_err *ret_code) {
+    pthread_mutex_lock(&b->lock);
+    slot *s = b->closed ? NULL : take_slot(b);
+    *ret_code = b->closed ? PYI_EDIED : PYI_ENOMEM;
+    int rv = s != NULL ? freshen(b, s) : 0;
+    if (rv != 0) {
+        *ret_code = code_of(rv);
+        s->free_next = b->free;
+        b->free = pyi_steal(&s);
+    } else if (s != NULL) {
         s->busy = true;
         s->serial = ++b->serial;
     }
     pthread_mutex_unlock(&b->lock);
-    *ret_code = closed ? PYI_EDIED : PYI_ENOMEM;
-    if (s == NULL) {
-        return NULL;
-    }
-    drop_unsent(s);
-    if (s->has_ctx) {
-        return s;
-    }
-    int rv = nng_ctx_open(&s->ctx, b->call.socket);
-    if (rv != 0) {
-        *ret_code = code_of(rv);
-        release(s);
-        return NULL;
-    }
-    s->has_ctx = true;
     return s;
 }
 

@@ -223,10 +223,18 @@ static void on_crash(pyi_extension *x, pyi_generation *g) {
     back_off(x, g);
 }
 
-static void on_current_end(pyi_extension *x, pyi_generation *g) {
+/* Whoever is told that his call died may call again at once: he must not reach the dead generation.
+ */
+static void detach_current(pyi_extension *x) {
     pthread_mutex_lock(&x->lock);
     x->current = NULL;
+    if (x->state == PYI_STATE_READY) {
+        x->state = PYI_STATE_BACKOFF;
+    }
     pthread_mutex_unlock(&x->lock);
+}
+
+static void on_current_end(pyi_extension *x, pyi_generation *g) {
     if (x->stop_asked) {
         return; /* the last one to end says so */
     }
@@ -253,11 +261,16 @@ static void on_starting_end(pyi_extension *x, pyi_generation *g) {
 
 static void on_end(void *arg, pyi_generation *g) {
     pyi_extension *x = arg;
+    bool was_current = g == x->current;
     x->alive--;
+    if (was_current) {
+        detach_current(x);
+    }
+    pyi_router_fail_lost(x, g);
     if (g == x->starting) {
         on_starting_end(x, g);
         pyi_generation_unref(g);
-    } else if (g == x->current) {
+    } else if (was_current) {
         on_current_end(x, g);
         pyi_generation_unref(g);
     } else {

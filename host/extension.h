@@ -70,6 +70,9 @@ void pyi_router_flush(pyi_extension *x);
 /// Ends every waiting call with this error. Any thread, without the lock.
 void pyi_router_fail_waiting(pyi_extension *x, const pyi_error *e, const char *detail);
 
+/// Ends the calls that lost their connection when `g` died. After its end, without the lock.
+void pyi_router_fail_lost(pyi_extension *x, pyi_generation *g);
+
 /* manager.c */
 typedef struct pyi_manager_services {
     pyi_loop *loop;

@@ -74,6 +74,7 @@ static void end(pyi_generation *g) {
     g->was_stopped = before == STOPPING && g->error.code == PYI_ESTOPPED;
     pyi_loop_cancel(pyi_steal(&g->timer));
     pyi_loop_cancel(pyi_steal(&g->lost_timer));
+    atomic_store(&g->ended, true);
     pyi_bus_close(g->bus);
     remove_sockets(g);
     g->config.on_end(g->config.arg, g);
@@ -534,6 +535,10 @@ const pyi_generation_info *pyi_generation_info_of(const pyi_generation *g) {
 
 int64_t pyi_generation_ready_at(const pyi_generation *g) {
     return atomic_load(&g->ready_at);
+}
+
+bool pyi_generation_has_ended(const pyi_generation *g) {
+    return atomic_load(&g->ended);
 }
 
 bool pyi_generation_was_ready(const pyi_generation *g) {

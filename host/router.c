@@ -24,6 +24,7 @@ struct pyi_call {
     void *arg;
     pyi_generation *generation; /* counted, while flying */
     bool ended;                 /* for the caller */
+    bool lost;                  /* the connection went, the reason is not known yet */
     pyi_call *prev, *next;
 };
 
@@ -251,18 +252,8 @@ static void tell_death(pyi_call *c, pyi_err code) {
     tell_error(c, &e, NULL);
 }
 
-static void on_bus_done(void *arg, pyi_err code, const void *frame, size_t len) {
-    pyi_call *c = arg;
-    pyi_extension *x = c->x;
-    pthread_mutex_lock(&x->lock);
-    take_out(&x->flying, c);
-    bool ended = c->ended;
-    c->ended = true;
-    if (!ended) {
-        count_end(x, code != PYI_OK || !is_result(frame, len));
-    }
-    bool more = x->waiting.first != NULL;
-    pthread_mutex_unlock(&x->lock);
+/* The last of a sent call, out of its list. */
+static void finish(pyi_call *c, bool ended, pyi_err code, const void *frame, size_t len) {
     if (!ended && code == PYI_OK) {
         tell_reply(c, frame, len);
     } else if (!ended) {
@@ -271,8 +262,59 @@ static void on_bus_done(void *arg, pyi_err code, const void *frame, size_t len) 
     pyi_generation_leave(c->generation);
     pyi_generation_unref(c->generation);
     destroy(c);
+}
+
+/* Under the lock: leaves the list of flying calls. Returns whether it had ended for its caller. */
+static bool land(pyi_extension *x, pyi_call *c, bool failed) {
+    bool ended = c->ended;
+    c->ended = true;
+    take_out(&x->flying, c);
+    if (!ended) {
+        count_end(x, failed);
+    }
+    return ended;
+}
+
+/*
+ * nng tells that a connection is gone before the kernel tells that the process has died, and of
+ * what. Such a call waits for the reason.
+ */
+static void on_bus_done(void *arg, pyi_err code, const void *frame, size_t len) {
+    pyi_call *c = arg;
+    pyi_extension *x = c->x;
+    pthread_mutex_lock(&x->lock);
+    if (code == PYI_EDIED && !pyi_generation_has_ended(c->generation)) {
+        c->lost = true;
+        pthread_mutex_unlock(&x->lock);
+        return;
+    }
+    bool ended = land(x, c, code != PYI_OK || !is_result(frame, len));
+    bool more = x->waiting.first != NULL;
+    pthread_mutex_unlock(&x->lock);
+    finish(c, ended, code, frame, len);
     if (more) {
         pyi_router_flush(x);
+    }
+}
+
+static pyi_call *find_lost(const pyi_call_list *l, const pyi_generation *g) {
+    pyi_call *c = l->first;
+    while (c != NULL && !(c->lost && c->generation == g)) {
+        c = c->next;
+    }
+    return c;
+}
+
+void pyi_router_fail_lost(pyi_extension *x, pyi_generation *g) {
+    for (;;) {
+        pthread_mutex_lock(&x->lock);
+        pyi_call *c = find_lost(&x->flying, g);
+        bool ended = c != NULL && land(x, c, true);
+        pthread_mutex_unlock(&x->lock);
+        if (c == NULL) {
+            return;
+        }
+        finish(c, ended, PYI_EDIED, NULL, 0);
     }
 }
 
