@@ -25,10 +25,63 @@ static PyObject *get_list(pyi_reader *r, uint32_t count, unsigned depth) {
     return pyi_steal(&list);
 }
 
+/* ---- keys of dicts ----------------------------------------------------------------------------
+ */
+
+/*
+ * The same few keys come again and again: the objects of the last ones are kept, so that a known
+ * key costs no allocation and no hashing. One table for the process: there is one interpreter, and
+ * the GIL is held.
+ */
+enum { CACHED_KEYS = 512, CACHED_LENGTH = 24 };
+
+typedef struct cached_key {
+    PyObject *str; /* owned */
+    uint8_t len;
+    uint8_t text[CACHED_LENGTH];
+} cached_key;
+
+static cached_key cached_keys[CACHED_KEYS];
+
+static cached_key *cached_key_at(const uint8_t *text, size_t len) {
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < len; i++) {
+        hash = (hash ^ text[i]) * 16777619u;
+    }
+    return &cached_keys[(hash ^ hash >> 15) % CACHED_KEYS];
+}
+
+static PyObject *get_cached_key(const pyi_token *t) {
+    cached_key *c = cached_key_at(t->data, t->len);
+    if (c->str && c->len == t->len && memcmp(c->text, t->data, t->len) == 0) {
+        Py_INCREF(c->str);
+        return c->str;
+    }
+    PyObject *str = PyUnicode_DecodeUTF8((const char *)t->data, (Py_ssize_t)t->len, NULL);
+    if (str) {
+        Py_INCREF(str);
+        Py_XDECREF(c->str);
+        c->str = str;
+        c->len = (uint8_t)t->len;
+        memcpy(c->text, t->data, t->len);
+    }
+    return str;
+}
+
+static PyObject *get_key(pyi_reader *r, unsigned depth) {
+    pyi_reader ahead = *r;
+    pyi_token t;
+    if (pyi_read(&ahead, &t) == PYI_OK && t.kind == PYI_STR && t.len <= CACHED_LENGTH) {
+        *r = ahead;
+        return get_cached_key(&t);
+    }
+    return get(r, depth);
+}
+
 static PyObject *get_dict(pyi_reader *r, uint32_t count, unsigned depth) {
     PYI_AUTO_PYREF PyObject *dict = PyDict_New();
     for (uint32_t i = 0; dict && i < count; i++) {
-        PYI_AUTO_PYREF PyObject *key = get(r, depth);
+        PYI_AUTO_PYREF PyObject *key = get_key(r, depth);
         PYI_AUTO_PYREF PyObject *value = key ? get(r, depth) : NULL;
         if (!value || PyDict_SetItem(dict, key, value) < 0) {
             return NULL;

@@ -12,6 +12,7 @@
 typedef struct encoder {
     pyi_writer *w;
     pyi_err code;
+    unsigned keys;  /* depth inside keys of dicts, where no list and no dict may be */
     unsigned steps; /* path, innermost first */
     PyObject *path[PYI_MAX_DEPTH + 1];
 } encoder;
@@ -187,7 +188,10 @@ static bool put_tuple(encoder *x, PyObject *v, unsigned depth) {
 static bool put_pair(encoder *x, PyObject *key, PyObject *value, unsigned depth) {
     Py_INCREF(key);
     Py_INCREF(value);
-    bool ok = put(x, key, depth) && put(x, value, depth);
+    x->keys++;
+    bool ok = put(x, key, depth);
+    x->keys--;
+    ok = ok && put(x, value, depth);
     if (!ok) {
         failed_at(x, key);
     }
@@ -238,6 +242,10 @@ static PyObject *ask_helper(PyObject *v) {
 static bool put_converted(encoder *x, PyObject *pair, unsigned depth) {
     long ext = PyLong_AsLong(PyTuple_GetItem(pair, 0));
     PyObject *plain = PyTuple_GetItem(pair, 1); /* borrowed */
+    if (ext < 0 && x->keys > 0 && (PyList_Check(plain) || PyDict_Check(plain))) {
+        return fail(x, PYI_ETYPE, PyExc_TypeError,
+                    "such a key of a dict cannot be sent; use a basic type");
+    }
     if (ext < 0) {
         return put(x, plain, depth);
     }
