@@ -10,6 +10,7 @@ pyi_lua *pyi_config_vm(pyi_config *c);
 /// The configuration that a state belongs to. Never raises.
 pyi_config *pyi_config_of(lua_State *L);
 const char *pyi_config_name(const pyi_config *c); /* the file, as it is shown */
+void pyi_config_push_main(lua_State *L);          /* the function, or nil */
 
 /// Adds to the table on the stack what the module needs of C: handles, values, tasks.
 void pyi_lua_open_api(lua_State *L);

@@ -11,9 +11,10 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#define PYI_LUA_MAX_SOURCE    (4u << 20)          /* bytes of one source file */
-#define PYI_LUA_PATTERN_LIMIT (UINT64_C(1) << 28) /* most steps a pattern may need, with a budget  \
-                                                   */
+#define PYI_LUA_MAX_SOURCE (4u << 20) /* bytes of one source file */
+#define PYI_LUA_PATTERN_LIMIT                                                                      \
+    (UINT64_C(1) << 28)             /* most steps a pattern may need, with a budget                \
+                                     */
 #define PYI_LUA_MAX_MOVE (16 << 20) /* elements that one table.move, insert or sort may touch */
 
 typedef struct pyi_lua pyi_lua;

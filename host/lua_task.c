@@ -1,0 +1,643 @@
+/*
+ * The loop and its tasks.
+ *
+ * A task is a userdata that lives in the registry while it runs (and, when it failed, until
+ * somebody has looked), so a pointer to one stays good while it waits. Its user values: its
+ * coroutine, its watchers, its results.
+ *
+ * Cancelling sets a mark for good: what the task waits for is ended, and each later wait raises at
+ * once.
+ */
+#include "lua_task.h"
+#include "lua_raise.h"
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define TASK_TYPE   "pyisolate.task"
+#define TOLD_OFTEN  16 /* times that a cancelled task is told so */
+#define FOREVER     INT64_MAX
+#define COROUTINE   1 /* user values */
+#define WATCHERS    2
+#define RESULTS     3
+#define SHUTDOWN_MS 5000 /* for cancelled tasks to end */
+
+typedef enum task_state { TASK_READY, TASK_WAITING, TASK_DONE, TASK_FAILED } task_state;
+
+struct pyi_task {
+    lua_State *co;
+    task_state state;
+    int nargs; /* of the first resume */
+    bool cancelled, timed_out, seen;
+    bool deaf; /* sleeps: what it watches does not wake it */
+    int told;
+    pyi_task *next;           /* ready queue */
+    pyi_task *before, *after; /* timers, soonest first */
+    int64_t wake_ns;          /* FOREVER: no timer */
+    pyi_record *waits;        // borrowed: in flight
+    pyi_record *reply;        // owned
+};
+
+struct pyi_inbox {
+    pthread_mutex_t lock;
+    pyi_record *first, **last;
+    int fd;        /* eventfd */
+    unsigned refs; /* the loop, and each record in flight */
+};
+
+struct pyi_tasks {
+    lua_State *L;
+    pyi_inbox *inbox;
+    pyi_task *running, *main;
+    pyi_task *first, **last; /* ready */
+    pyi_task *soonest, *latest;
+    size_t in_flight;
+    bool stopped;
+};
+
+static const char TASKS_KEY = 0; /* registry: pyi_tasks */
+static const char ALIVE_KEY = 0; /* registry: task -> true */
+
+static pyi_tasks *tasks_of(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &TASKS_KEY);
+    pyi_tasks *t = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return t;
+}
+
+/* ---- inbox -------------------------------------------------------------------------------------
+ */
+
+static pyi_inbox *inbox_new(void) {
+    pyi_inbox *i = calloc(1, sizeof(*i));
+    if (i == NULL || (i->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
+        free(i);
+        return NULL;
+    }
+    pthread_mutex_init(&i->lock, NULL);
+    i->last = &i->first;
+    i->refs = 1;
+    return i;
+}
+
+static void inbox_unref(pyi_inbox *i) {
+    pthread_mutex_lock(&i->lock);
+    bool last = --i->refs == 0;
+    pthread_mutex_unlock(&i->lock);
+    if (!last) {
+        return;
+    }
+    while (i->first != NULL) {
+        pyi_record *r = i->first;
+        i->first = r->next;
+        r->inbox = NULL;
+        pyi_record_free(r);
+    }
+    close(i->fd);
+    pthread_mutex_destroy(&i->lock);
+    free(i);
+}
+
+void pyi_inbox_push(pyi_record *r) {
+    pyi_inbox *i = r->inbox;
+    static const uint64_t one = 1;
+    pthread_mutex_lock(&i->lock);
+    bool was_empty = i->first == NULL;
+    r->next = NULL;
+    *i->last = r;
+    i->last = &r->next;
+    r->inbox = NULL; /* the list holds it now; the reference goes below */
+    if (was_empty && write(i->fd, &one, sizeof(one)) < 0 && errno != EAGAIN) {
+        abort(); /* an eventfd of ours: cannot be */
+    }
+    pthread_mutex_unlock(&i->lock);
+    inbox_unref(i);
+}
+
+static pyi_record *inbox_take(pyi_inbox *i) {
+    uint64_t count;
+    pthread_mutex_lock(&i->lock);
+    pyi_record *all = i->first;
+    i->first = NULL;
+    i->last = &i->first;
+    bool was_set = read(i->fd, &count, sizeof(count)) > 0;
+    (void)was_set; /* nothing to read means nothing to take */
+    pthread_mutex_unlock(&i->lock);
+    return all;
+}
+
+/* ---- queues ------------------------------------------------------------------------------------
+ */
+
+static void disarm(pyi_tasks *t, pyi_task *task) {
+    if (task->wake_ns == FOREVER) {
+        return;
+    }
+    *(task->before != NULL ? &task->before->after : &t->soonest) = task->after;
+    *(task->after != NULL ? &task->after->before : &t->latest) = task->before;
+    task->before = task->after = NULL;
+    task->wake_ns = FOREVER;
+}
+
+/* Most sleeps end after those that began before: looks for the place from the end. */
+static void arm(pyi_tasks *t, pyi_task *task, int64_t wake_ns) {
+    pyi_task *before = t->latest;
+    while (before != NULL && before->wake_ns > wake_ns) {
+        before = before->before;
+    }
+    task->wake_ns = wake_ns;
+    task->before = before;
+    task->after = before != NULL ? before->after : t->soonest;
+    *(before != NULL ? &before->after : &t->soonest) = task;
+    *(task->after != NULL ? &task->after->before : &t->latest) = task;
+}
+
+static void make_ready(pyi_tasks *t, pyi_task *task) {
+    if (task->state != TASK_WAITING) {
+        return;
+    }
+    disarm(t, task);
+    task->state = TASK_READY;
+    task->next = NULL;
+    *t->last = task;
+    t->last = &task->next;
+}
+
+static pyi_task *next_ready(pyi_tasks *t) {
+    pyi_task *task = t->first;
+    if (task != NULL) {
+        t->first = task->next;
+        t->last = t->first != NULL ? t->last : &t->first;
+    }
+    return task;
+}
+
+/* ---- records -----------------------------------------------------------------------------------
+ */
+
+static pyi_task *running_task(lua_State *L) {
+    pyi_tasks *t = tasks_of(L);
+    if (t == NULL || t->running == NULL) {
+        luaL_error(
+            L,
+            "nothing can wait here: call extensions from main, after the configuration has loaded");
+    } else if (t->running->co != L) {
+        luaL_error(L, "nothing can wait in a coroutine of your own: use pyisolate.spawn");
+    }
+    return t->running;
+}
+
+static void on_told_often(lua_State *L, lua_Debug *ar PYI_UNUSED) {
+    luaL_error(L, "the task was cancelled");
+}
+
+/* A cancelled task is told at each wait. One that catches it over and over is ended by a hook,
+ * which cannot be caught: it raises again at the next instruction. */
+static void tell_cancelled(lua_State *L, const pyi_tasks *t, pyi_task *task) {
+    if (++task->told > TOLD_OFTEN) {
+        lua_sethook(L, on_told_often, LUA_MASKCOUNT, 1);
+    }
+    bool stopped = t->stopped && task == t->main;
+    pyi_error e;
+    pyi_error_set(&e, stopped ? PYI_ESTOPPED : PYI_ECANCELLED, "lua.task",
+                  stopped ? "the host is stopping" : "the task was cancelled");
+    pyi_lua_raise(L, &e, NULL);
+}
+
+pyi_record *pyi_record_new(lua_State *L, pyi_extension *x) {
+    pyi_tasks *t = tasks_of(L);
+    pyi_task *task = running_task(L);
+    if (task->cancelled) {
+        tell_cancelled(L, t, task);
+    }
+    pyi_record *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        luaL_error(L, "out of memory");
+        return NULL;
+    }
+    pthread_mutex_lock(&t->inbox->lock);
+    t->inbox->refs++;
+    pthread_mutex_unlock(&t->inbox->lock);
+    r->inbox = t->inbox;
+    r->task = task;
+    r->extension = x;
+    return r;
+}
+
+void pyi_record_free(pyi_record *r) {
+    if (r == NULL) {
+        return;
+    }
+    if (r->inbox != NULL) {
+        inbox_unref(r->inbox);
+    }
+    free(r->detail);
+    free(r->bytes);
+    free(r);
+}
+
+int pyi_task_wait(lua_State *L, pyi_record *r, lua_KFunction k) {
+    pyi_tasks *t = tasks_of(L);
+    t->running->waits = r;
+    t->running->state = TASK_WAITING;
+    t->in_flight++;
+    return lua_yieldk(L, 0, 0, k);
+}
+
+pyi_record *pyi_task_reply(lua_State *L) {
+    return tasks_of(L)->running->reply;
+}
+
+static void deliver(pyi_tasks *t) {
+    pyi_record *r = inbox_take(t->inbox);
+    while (r != NULL) {
+        pyi_record *next = r->next;
+        pyi_task *task = r->task;
+        t->in_flight--;
+        task->waits = NULL;
+        task->reply = r;
+        make_ready(t, task);
+        r = next;
+    }
+}
+
+/* ---- cancelling --------------------------------------------------------------------------------
+ */
+
+static void cancel_task(pyi_tasks *t, pyi_task *task) {
+    if (task->state == TASK_DONE || task->state == TASK_FAILED || task->cancelled) {
+        return;
+    }
+    task->cancelled = true;
+    if (task->state == TASK_WAITING && task->waits == NULL) {
+        make_ready(t, task);
+    } else if (task->waits != NULL && task->waits->is_call) {
+        pyi_call_cancel(task->waits->extension, task->waits->id); /* its end wakes the task */
+    }
+}
+
+/* ---- running -----------------------------------------------------------------------------------
+ */
+
+/* stack of L: ..., task. Wakes who watches it. */
+static void wake_watchers(pyi_tasks *t, lua_State *L) {
+    if (lua_getiuservalue(L, -1, WATCHERS) == LUA_TTABLE) {
+        for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
+            pyi_task *watcher = lua_touserdata(L, -1);
+            if (watcher->waits == NULL && !watcher->deaf) {
+                make_ready(t, watcher);
+            }
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    lua_setiuservalue(L, -2, WATCHERS);
+}
+
+static void forget(lua_State *L, pyi_task *task) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, task);
+    lua_pop(L, 1);
+}
+
+/* stack of L: task; of its coroutine: the results, or the error. */
+static void end_task(pyi_tasks *t, lua_State *L, pyi_task *task, bool ok, int results) {
+    lua_createtable(L, results, 0);
+    if (lua_checkstack(L, 1)) {
+        for (int i = results; i >= 1; i--) {
+            lua_xmove(task->co, L, 1);
+            lua_rawseti(L, -2, i);
+        }
+    }
+    lua_pushinteger(L, results);
+    lua_setfield(L, -2, "n");
+    lua_setiuservalue(L, -2, RESULTS); // stack: task
+    task->state = ok ? TASK_DONE : TASK_FAILED;
+    wake_watchers(t, L);
+    if (ok) {
+        forget(L, task);
+    }
+}
+
+static int resume_task(lua_State *L) { // stack: tasks, task (both light)
+    pyi_tasks *t = lua_touserdata(L, 1);
+    pyi_task *task = lua_touserdata(L, 2);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    lua_rawgetp(L, -1, task); // stack: tasks, task, alive, task
+    int results = 0, nargs = task->nargs;
+    task->nargs = 0;
+    t->running = task;
+    int status = lua_resume(task->co, L, nargs, &results);
+    t->running = NULL;
+    pyi_record_free(pyi_steal(&task->reply));
+    if (status == LUA_YIELD) {
+        lua_pop(task->co, results);
+        if (task->state ==
+            TASK_READY) { /* coroutine.yield() of its own: the others have their turn */
+            task->state = TASK_WAITING;
+            make_ready(t, task);
+        }
+        return 0;
+    }
+    end_task(t, L, task, status == LUA_OK, status == LUA_OK ? results : 1);
+    return 0;
+}
+
+static void run_ready(pyi_tasks *t) {
+    pyi_task *task, *marker = t->first != NULL ? PYI_CONTAINER_OF(t->last, pyi_task, next) : NULL;
+    while ((task = next_ready(t)) != NULL) {
+        lua_pushcfunction(t->L, resume_task);
+        lua_pushlightuserdata(t->L, t);
+        lua_pushlightuserdata(t->L, task);
+        if (lua_pcall(t->L, 2, 0, 0) != LUA_OK) { /* out of memory at the end of a task */
+            t->running = NULL;
+            task->state = TASK_FAILED;
+            lua_pop(t->L, 1);
+        }
+        if (task == marker) {
+            return; /* those that became ready meanwhile wait for the next turn of the loop */
+        }
+    }
+}
+
+static void fire_timers(pyi_tasks *t) {
+    int64_t now = pyi_now_ns();
+    while (t->soonest != NULL && t->soonest->wake_ns <= now) {
+        pyi_task *task = t->soonest;
+        task->timed_out = true;
+        make_ready(t, task);
+    }
+}
+
+static int poll_ms(const pyi_tasks *t, int64_t end_ns) {
+    int64_t wake =
+        t->soonest != NULL && t->soonest->wake_ns < end_ns ? t->soonest->wake_ns : end_ns;
+    if (t->first != NULL) {
+        return 0;
+    }
+    if (wake == FOREVER) {
+        return -1;
+    }
+    int64_t left = wake - pyi_now_ns();
+    int64_t ms = left <= 0 ? 0 : (left + PYI_NS_PER_MS - 1) / PYI_NS_PER_MS;
+    return ms > 60000 ? 60000 : (int)ms;
+}
+
+/* One turn of the loop. */
+static void turn(pyi_tasks *t, int stop_fd, int64_t end_ns) {
+    run_ready(t);
+    if (end_ns == FOREVER && t->main->state >= TASK_DONE) {
+        return;
+    }
+    struct pollfd fds[2] = {{.fd = t->inbox->fd, .events = POLLIN},
+                            {.fd = stop_fd, .events = POLLIN}};
+    if (poll(fds, stop_fd >= 0 && !t->stopped ? 2 : 1, poll_ms(t, end_ns)) > 0) {
+        deliver(t);
+        if (fds[1].revents != 0) {
+            t->stopped = true;
+            cancel_task(t, t->main);
+        }
+    }
+    fire_timers(t);
+}
+
+/* ---- life --------------------------------------------------------------------------------------
+ */
+
+/* stack of L: ..., f, args. Replaces them by the task. */
+static pyi_task *new_task(lua_State *L, pyi_tasks *t, int nargs) {
+    pyi_task *task = lua_newuserdatauv(L, sizeof(*task), 3); // stack: f, args, task
+    *task = (pyi_task){.state = TASK_WAITING, .wake_ns = FOREVER, .nargs = nargs};
+    luaL_setmetatable(L, TASK_TYPE);
+    task->co = lua_newthread(L);
+    lua_setiuservalue(L, -2, COROUTINE);
+    lua_insert(L, -nargs - 2); // stack: task, f, args
+    if (!lua_checkstack(task->co, nargs + 2)) {
+        luaL_error(L, "too many arguments");
+    }
+    lua_xmove(L, task->co, nargs + 1); // stack: task
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    lua_pushvalue(L, -2);
+    lua_rawsetp(L, -2, task);
+    lua_pop(L, 1);
+    make_ready(t, task);
+    return task;
+}
+
+static int start_main(lua_State *L) { // stack: f, args
+    pyi_tasks *t = tasks_of(L);
+    t->main = new_task(L, t, lua_gettop(L) - 1);
+    return 1;
+}
+
+static int cancel_others(lua_State *L) {
+    pyi_tasks *t = tasks_of(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
+        cancel_task(t, lua_touserdata(L, -1));
+    }
+    return 0;
+}
+
+/* After main: what was started ends. Work on other threads is waited for without a limit, tasks are
+ * not. */
+static void wind_down(pyi_tasks *t) {
+    lua_pushcfunction(t->L, cancel_others);
+    if (lua_pcall(t->L, 0, 0, 0) != LUA_OK) {
+        lua_pop(t->L, 1);
+    }
+    int64_t end_ns = pyi_now_ns() + SHUTDOWN_MS * PYI_NS_PER_MS;
+    while ((t->first != NULL && pyi_now_ns() < end_ns) || t->in_flight > 0) {
+        turn(t, -1, t->first != NULL ? end_ns : pyi_now_ns() + PYI_NS_PER_S);
+    }
+}
+
+bool pyi_tasks_run(pyi_tasks *t, int nargs, int stop_fd, int *ret_results) {
+    lua_State *L = t->L;
+    lua_pushcfunction(L, start_main);
+    lua_insert(L, -nargs - 2);
+    *ret_results = 1;
+    if (lua_pcall(L, nargs + 1, 1, 0) != LUA_OK) {
+        return false; // stack: error
+    }
+    while (t->main->state < TASK_DONE) { // stack: task
+        turn(t, stop_fd, FOREVER);
+    }
+    wind_down(t);
+    bool ok = t->main->state == TASK_DONE;
+    forget(L, t->main);
+    int base = lua_gettop(L);
+    if (lua_getiuservalue(L, base, RESULTS) == LUA_TTABLE) {
+        lua_rawgeti(L, -1, 1);
+        lua_remove(L, -2);
+    }
+    return ok; // stack: task, result
+}
+
+bool pyi_tasks_stopped(const pyi_tasks *t) {
+    return t->stopped;
+}
+
+lua_State *pyi_tasks_main(const pyi_tasks *t) {
+    return t->main != NULL ? t->main->co : NULL;
+}
+
+bool pyi_tasks_pop_failure(pyi_tasks *t) {
+    lua_State *L = t->L;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) { // stack: alive, key, task
+        pyi_task *task = lua_touserdata(L, -1);
+        if (task->state == TASK_FAILED && !task->seen && !task->cancelled) {
+            task->seen = true;
+            lua_getiuservalue(L, -1, RESULTS);
+            lua_rawgeti(L, -1, 1);
+            lua_replace(L, -5); // stack: error, key, task, results
+            lua_pop(L, 3);
+            return true;
+        }
+    }
+    lua_pop(L, 1);
+    return false;
+}
+
+pyi_err pyi_tasks_new(lua_State *L, pyi_tasks **ret, pyi_error *e) {
+    pyi_tasks *t = calloc(1, sizeof(*t));
+    if (t == NULL || (t->inbox = inbox_new()) == NULL) {
+        free(t);
+        return pyi_error_set(e, PYI_ENOMEM, "lua.attach",
+                             "no memory or descriptor for the loop of main");
+    }
+    t->L = L;
+    t->last = &t->first;
+    lua_pushlightuserdata(L, t);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &TASKS_KEY); /* the slot is there since pyi_tasks_open */
+    *ret = t;
+    return PYI_OK;
+}
+
+void pyi_tasks_free(pyi_tasks *t) {
+    if (t != NULL) {
+        inbox_unref(t->inbox);
+        free(t);
+    }
+}
+
+/* ---- for Lua -----------------------------------------------------------------------------------
+ */
+
+static pyi_task *check_task(lua_State *L, int index) {
+    return luaL_checkudata(L, index, TASK_TYPE);
+}
+
+static int spawn(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    running_task(L);
+    new_task(L, tasks_of(L), lua_gettop(L) - 1);
+    return 1;
+}
+
+/* watch(task): its end wakes the running task. */
+static int watch(lua_State *L) {
+    pyi_task *task = check_task(L, 1), *me = running_task(L);
+    if (task->state >= TASK_DONE) {
+        return 0;
+    }
+    luaL_argcheck(L, task != me, 1, "a task cannot wait for itself");
+    if (lua_getiuservalue(L, 1, WATCHERS) != LUA_TTABLE) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, WATCHERS);
+        lua_replace(L, 2);
+        lua_settop(L, 2);
+    } // stack: task, watchers
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    lua_rawgetp(L, -1, me);
+    lua_rawseti(L, 2, (lua_Integer)lua_rawlen(L, 2) + 1);
+    return 0;
+}
+
+static int finish_park(lua_State *L, int status PYI_UNUSED, lua_KContext context PYI_UNUSED) {
+    pyi_tasks *t = tasks_of(L);
+    pyi_task *task = t->running;
+    if (task->cancelled && !task->timed_out) {
+        tell_cancelled(L, t, task);
+    }
+    lua_pushboolean(L, !task->timed_out);
+    return 1;
+}
+
+/* park(seconds or nil, deaf): until something watched ends (true; not if deaf), or the time is over
+ * (false). */
+static int park(lua_State *L) {
+    pyi_tasks *t = tasks_of(L);
+    pyi_task *task = running_task(L);
+    lua_Number seconds = luaL_optnumber(L, 1, HUGE_VAL);
+    luaL_argcheck(L, !isnan(seconds), 1, "not a number of seconds");
+    if (task->cancelled) {
+        tell_cancelled(L, t, task);
+    }
+    task->timed_out = false;
+    task->deaf = lua_toboolean(L, 2);
+    if (seconds < 1e9) {
+        arm(t, task, pyi_now_ns() + (int64_t)((seconds > 0 ? seconds : 0) * (double)PYI_NS_PER_S));
+    }
+    task->state = TASK_WAITING;
+    return lua_yieldk(L, 0, 0, finish_park);
+}
+
+static int task_status(lua_State *L) {
+    static const char *const names[] = {"running", "running", "done", "failed"};
+    lua_pushstring(L, names[check_task(L, 1)->state]);
+    return 1;
+}
+
+/* Its results, or raises its error. */
+static int task_result(lua_State *L) {
+    pyi_task *task = check_task(L, 1);
+    luaL_argcheck(L, task->state >= TASK_DONE, 1, "the task still runs");
+    task->seen = true;
+    lua_settop(L, 1);
+    lua_getiuservalue(L, 1, RESULTS); // stack: task, results
+    if (task->state == TASK_FAILED) {
+        forget(L, task);
+        lua_rawgeti(L, 2, 1);
+        return lua_error(L);
+    }
+    int count = (int)(lua_getfield(L, 2, "n") == LUA_TNUMBER ? lua_tointeger(L, -1) : 0);
+    luaL_checkstack(L, count, "too many results");
+    for (int i = 1; i <= count; i++) {
+        lua_rawgeti(L, 2, i);
+    }
+    return count;
+}
+
+static int cancel(lua_State *L) {
+    pyi_task *task = check_task(L, 1);
+    task->seen = true;
+    cancel_task(tasks_of(L), task);
+    return 0;
+}
+
+static int now(lua_State *L) {
+    lua_pushnumber(L, (lua_Number)pyi_now_ns() / (lua_Number)PYI_NS_PER_S);
+    return 1;
+}
+
+void pyi_tasks_open(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"spawn", spawn},        {"watch", watch},   {"park", park}, {"status", task_status},
+        {"result", task_result}, {"cancel", cancel}, {"now", now},   {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+    luaL_newmetatable(L, TASK_TYPE);
+    lua_setfield(L, -2, "task_type");
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+    lua_pushlightuserdata(L, NULL);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &TASKS_KEY);
+}
