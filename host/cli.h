@@ -79,6 +79,8 @@ void pyi_help_full(const pyi_cli *cli, const pyi_command *command);
 /// "error: TEXT" on stderr.
 void pyi_say_error(const char *fmt, ...) PYI_PRINTF(1, 2);
 void pyi_say_warning(const char *fmt, ...) PYI_PRINTF(1, 2);
+/// "caused by: TEXT", below an error and its detail.
+void pyi_say_cause(const char *fmt, ...) PYI_PRINTF(1, 2);
 /// An indented line below a message: what to do next.
 void pyi_say_hint(const char *fmt, ...) PYI_PRINTF(1, 2);
 /// One line of text on stderr, with what a terminal would obey taken out.
@@ -110,6 +112,8 @@ void pyi_remote_begin(pyi_writer *w, const char *op, uint32_t more);
 /// Sends it and waits. PYI_EXIT_OK with *ret_value, or the exit status of the error it printed. The
 /// value lives until the client is closed.
 int pyi_remote_request(struct pyi_client *client, pyi_writer *w, pyi_reader *ret_value);
+/// The same, with the value as JSON text.
+int pyi_remote_ask(struct pyi_client *client, pyi_writer *w, const char **ret_text);
 /// Reads "--timeout=2.5": seconds. False: not a number (printed).
 bool pyi_parse_seconds(const char *option, const char *text, double *ret);
 

@@ -13,8 +13,8 @@ static const pyi_option rows[] = {
 };
 
 static int not_json(const char *text, const pyi_error *e) {
-    pyi_say_error("argument %s is not JSON: %s", text, e->msg);
-    pyi_say_hint("text needs quotes of its own, inside the shell's: '\"%s\"'", text);
+    pyi_say_error("argument %s: %s", text, e->msg);
+    pyi_say_hint("is it text? then write it so: '\"%s\"'", text);
     return PYI_EXIT_USAGE;
 }
 
@@ -68,17 +68,6 @@ static int put_request(const pyi_cli *cli, pyi_writer *w, int argc, char **argv)
     return status;
 }
 
-static int print_value(pyi_reader value) {
-    PYI_AUTO_FREE char *text = NULL;
-    size_t len = 0;
-    pyi_error e = {0};
-    if (pyi_wire_to_json(&value, &text, &len, &e) != PYI_OK) {
-        return pyi_fail(&e);
-    }
-    pyi_print_json(text);
-    return PYI_EXIT_OK;
-}
-
 static int call(pyi_cli *cli, int argc, char **argv) {
     pyi_writer w;
     pyi_remote_begin(&w, "call", 3 + (cli->timeout != NULL) + (cli->kwargs != NULL));
@@ -92,10 +81,10 @@ static int call(pyi_cli *cli, int argc, char **argv) {
         pyi_writer_fini(&w);
         return status;
     }
-    pyi_reader value;
-    status = pyi_remote_request(client, &w, &value);
+    const char *result = NULL;
+    status = pyi_remote_ask(client, &w, &result);
     if (status == PYI_EXIT_OK) {
-        status = print_value(value);
+        pyi_print_json(result);
     }
     pyi_client_close(client);
     return status;

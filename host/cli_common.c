@@ -2,6 +2,7 @@
  * What the commands share: messages on stderr in one form, exit statuses, the configuration meant.
  */
 #include "cli.h"
+#include "json_text.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +33,13 @@ void pyi_say_error(const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     say("error", PYI_STYLE_RED, fmt, args);
+    va_end(args);
+}
+
+void pyi_say_cause(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    say("caused by", PYI_STYLE_RED, fmt, args);
     va_end(args);
 }
 
@@ -123,80 +131,9 @@ const char *pyi_cli_config(const pyi_cli *cli, const char *word) {
     return access("config.lua", F_OK) == 0 ? "config.lua" : NULL;
 }
 
-/* ---- JSON for people ------------------------------------------------------------------------- */
-
-static const char *skip_string(const char *p) {
-    for (p++; *p != '\0' && *p != '"'; p++) {
-        p += *p == '\\' && p[1] != '\0';
-    }
-    return *p == '"' ? p + 1 : p;
-}
-
-/* Behind the value at p: compact JSON, well-formed. */
-static const char *skip_value(const char *p) {
-    size_t depth = 0;
-    do {
-        if (*p == '"') {
-            p = skip_string(p);
-            continue;
-        }
-        depth += *p == '[' || *p == '{';
-        depth -= (*p == ']' || *p == '}') && depth > 0;
-        p++;
-    } while (*p != '\0' && (depth > 0 || strchr(",]}:", *p) == NULL));
-    return p;
-}
-
-static void indent(int level) {
-    printf("\n%*s", level * 2, "");
-}
-
-static void print_inline(const char *p, const char *end) {
-    while (p < end) {
-        if (*p == '"') {
-            const char *next = skip_string(p);
-            fwrite(p, 1, (size_t)(next - p), stdout);
-            p = next;
-        } else {
-            putchar(*p);
-            if (*p == ',' || *p == ':') {
-                putchar(' ');
-            }
-            p++;
-        }
-    }
-}
-
-/* What fits on a line stays on one; a longer list or object has its items on lines of their own.
- * Recursion is bounded: the text came through pyi_wire_to_json, which bounds its depth. */
-static const char *print_value(const char *p, int level, int width) {
-    const char *end = skip_value(p);
-    if ((*p != '[' && *p != '{') || end - p + level * 2 < width) {
-        print_inline(p, end);
-        return end;
-    }
-    char close = *p == '[' ? ']' : '}';
-    putchar(*p++);
-    while (*p != close && *p != '\0') {
-        indent(level + 1);
-        if (close == '}') {
-            const char *key_end = skip_string(p);
-            print_inline(p, key_end + 1);
-            p = key_end + 1;
-        }
-        p = print_value(p, level + 1, width);
-        if (*p == ',') {
-            putchar(*p++);
-        }
-    }
-    indent(level);
-    putchar(close);
-    return *p == close ? p + 1 : p;
-}
-
 void pyi_print_json(const char *text) {
     if (isatty(STDOUT_FILENO)) {
-        print_value(text, 0, 80);
+        pyi_json_pretty(stdout, text, 80);
         putchar('\n');
     } else {
         puts(text);

@@ -70,8 +70,7 @@ static void say_cause(pyi_reader error) {
     PYI_AUTO_FREE char *type = pyi_map_string(error, "type");
     PYI_AUTO_FREE char *message = pyi_map_string(error, "message");
     PYI_AUTO_FREE char *traceback = pyi_map_string(error, "traceback");
-    pyi_say_hint("caused by %s: %s", type != NULL ? type : "an error",
-                 message != NULL ? message : "");
+    pyi_say_cause("%s: %s", type != NULL ? type : "an error", message != NULL ? message : "");
     pyi_say_detail(traceback);
 }
 
@@ -98,21 +97,30 @@ static int say_answer_error(pyi_reader error) {
     return remote ? PYI_EXIT_FAILURE : pyi_exit_of(code_of(code));
 }
 
-int pyi_remote_request(pyi_client *client, pyi_writer *w, pyi_reader *ret_value) {
+int pyi_remote_ask(pyi_client *client, pyi_writer *w, const char **ret_text) {
     pyi_error e = {0};
-    pyi_reader answer, error;
+    pyi_answer answer;
+    pyi_reader error;
     pyi_err err = pyi_client_request(client, w, &answer, &e);
     pyi_writer_fini(w);
-    if (err != PYI_OK) {
-        return pyi_fail(&e);
-    }
-    if (pyi_map_bool(answer, "ok", false) && pyi_map_get(answer, "value", ret_value)) {
+    if (err == PYI_OK && answer.ok) {
+        *ret_text = answer.text;
         return PYI_EXIT_OK;
     }
-    if (!pyi_map_get(answer, "error", &error)) {
-        error = answer;
+    if (err != PYI_OK || pyi_client_read(client, &answer, &error, &e) != PYI_OK) {
+        return pyi_fail(&e);
     }
     return say_answer_error(error);
+}
+
+int pyi_remote_request(pyi_client *client, pyi_writer *w, pyi_reader *ret_value) {
+    pyi_error e = {0};
+    pyi_answer answer = {.ok = true};
+    int status = pyi_remote_ask(client, w, &answer.text);
+    if (status == PYI_EXIT_OK && pyi_client_read(client, &answer, ret_value, &e) != PYI_OK) {
+        status = pyi_fail(&e);
+    }
+    return status;
 }
 
 bool pyi_parse_seconds(const char *option, const char *text, double *ret) {

@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-enum { LAST_WAIT_US = 1000000 };
+enum { LAST_WAIT_STEPS = 100, LAST_WAIT_STEP_US = 10000 };
 
 typedef struct run_state {
     pyi_app *app;
@@ -22,6 +22,7 @@ typedef struct run_state {
     bool served;       /* it had no main and came to serving: to be stopped is then its usual end */
     atomic_int signal; /* the last that asked for its end, or 0 */
     atomic_uint asked;
+    atomic_bool finished; /* the extensions are down: the rest is quick */
 } run_state;
 
 static void check_again(const char *path) {
@@ -44,6 +45,16 @@ static void check_again(const char *path) {
     pyi_config_free(config);
 }
 
+/* The usual end comes first, unless main does not let go. */
+static void leave_soon(const run_state *s, int sig) {
+    for (int i = 0; i < LAST_WAIT_STEPS && !atomic_load(&s->finished); i++) {
+        usleep(LAST_WAIT_STEP_US);
+    }
+    if (!atomic_load(&s->finished)) {
+        _exit(PYI_EXIT_SIGNAL + sig);
+    }
+}
+
 static void on_signal(void *arg, int sig) {
     run_state *s = arg;
     switch (sig) {
@@ -57,8 +68,7 @@ static void on_signal(void *arg, int sig) {
         atomic_store(&s->signal, sig);
         atomic_store(&s->asked, pyi_app_ask_stop(s->app, false, -1));
         if (atomic_load(&s->asked) > 1) {
-            usleep(LAST_WAIT_US); // the usual end comes first, unless main does not let go
-            _exit(PYI_EXIT_SIGNAL + sig);
+            leave_soon(s, sig);
         }
         break;
     }
@@ -118,6 +128,7 @@ static int run_with_signals(const pyi_cli *cli, pyi_config *config, const char *
         status = run_app(&s, config, argc, argv);
     }
     pyi_app_finish(s.app);
+    atomic_store(&s.finished, true);
     pyi_signals_stop(signals);
     pyi_app_free(s.app);
     int sig = atomic_load(&s.signal);

@@ -3,11 +3,10 @@
  */
 #include "cli.h"
 #include "control_client.h"
-#include "json.h"
 #include <stdio.h>
 #include <string.h>
 
-enum { COLUMNS = 10, CELL = 160, ERROR_COLUMN = COLUMNS - 1 };
+enum { COLUMNS = 10, CELL = 320, ERROR_COLUMN = COLUMNS - 1 };
 
 static const pyi_option rows[] = {
     PYI_OPTION(0, "json", NULL, "everything, for programs; names are stable", json),
@@ -86,7 +85,9 @@ static void set_error(char *cell, pyi_reader x) {
     snprintf(cell, CELL, "-");
     if (pyi_map_kind(x, "last_error") == PYI_MAP && pyi_map_get(x, "last_error", &error)) {
         set_text(cell, error, "message");
-        cell[strcspn(cell, "\n")] = '\0';
+        for (char *c = cell; *c != '\0'; c++) { // one line, and nothing that a terminal would obey
+            *c = (unsigned char)*c < 0x20 || *c == 0x7F ? ' ' : *c;
+        }
     }
 }
 
@@ -127,42 +128,54 @@ static bool right_aligned(int column) {
     return column == 2 || (column >= 4 && column <= 8);
 }
 
-static void print_cell(const line *l, int column, int width, int room) {
+static void print_cell(const line *l, int column, int width) {
     const char *text = l->cell[column];
-    int fits = column == ERROR_COLUMN && room > 10 ? room : CELL;
-    int bytes = (int)pyi_term_fit(text, fits);
-    int pad = column == ERROR_COLUMN ? 0 : width - pyi_term_columns(text);
-    pyi_style style = column == 1                                        ? l->style
-                      : column == ERROR_COLUMN && strcmp(text, "-") != 0 ? PYI_STYLE_RED
-                                                                         : PYI_STYLE_NONE;
-    const char *start = style != PYI_STYLE_NONE ? pyi_term_style(STDOUT_FILENO, style) : "";
+    int pad = width - pyi_term_columns(text);
+    const char *start = column == 1 ? pyi_term_style(STDOUT_FILENO, l->style) : "";
     const char *end = *start != '\0' ? pyi_term_style(STDOUT_FILENO, PYI_STYLE_NONE) : "";
-    printf("%*s%s%.*s%s%*s%s", right_aligned(column) ? pad : 0, "", start, bytes, text, end,
-           right_aligned(column) ? 0 : pad, "", column == ERROR_COLUMN ? "\n" : "  ");
+    printf("%*s%s%s%s%*s", right_aligned(column) ? pad : 0, "", start, text, end,
+           right_aligned(column) ? 0 : pad, "");
+    fputs(column == ERROR_COLUMN - 1 ? "\n" : "  ", stdout);
+}
+
+static void print_title(int column, int width) {
+    printf(right_aligned(column) ? "%*s" : "%-*s", width, titles[column]);
+    fputs(column == ERROR_COLUMN - 1 ? "" : "  ", stdout);
+}
+
+/* On a terminal an error has a line of its own, below the table: they are long. */
+static void print_errors(const line *lines, size_t count) {
+    const char *before = "\n";
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(lines[i].cell[ERROR_COLUMN], "-") != 0) {
+            printf("%s%s%s%s: %s\n", before, pyi_term_style(STDOUT_FILENO, PYI_STYLE_RED),
+                   lines[i].cell[0], pyi_term_style(STDOUT_FILENO, PYI_STYLE_NONE),
+                   lines[i].cell[ERROR_COLUMN]);
+            before = "";
+        }
+    }
 }
 
 static void print_table(const line *lines, size_t count) {
-    int widths[COLUMNS], used = 0;
-    for (int c = 0; c < COLUMNS; c++) {
+    int widths[COLUMNS] = {0};
+    for (int c = 0; c < ERROR_COLUMN; c++) {
         widths[c] = pyi_term_columns(titles[c]);
         for (size_t i = 0; i < count; i++) {
             int columns = pyi_term_columns(lines[i].cell[c]);
             widths[c] = columns > widths[c] ? columns : widths[c];
         }
-        used += c == ERROR_COLUMN ? 0 : widths[c] + 2;
     }
     printf("%s", pyi_term_style(STDOUT_FILENO, PYI_STYLE_BOLD));
-    for (int c = 0; c < COLUMNS; c++) {
-        int width = c == ERROR_COLUMN ? 0 : widths[c];
-        printf(right_aligned(c) ? "%*s%s" : "%-*s%s", width, titles[c],
-               c == ERROR_COLUMN ? "" : "  ");
+    for (int c = 0; c < ERROR_COLUMN; c++) {
+        print_title(c, widths[c]);
     }
     printf("%s\n", pyi_term_style(STDOUT_FILENO, PYI_STYLE_NONE));
     for (size_t i = 0; i < count; i++) {
-        for (int c = 0; c < COLUMNS; c++) {
-            print_cell(&lines[i], c, widths[c], pyi_term_width(STDOUT_FILENO) - used);
+        for (int c = 0; c < ERROR_COLUMN; c++) {
+            print_cell(&lines[i], c, widths[c]);
         }
     }
+    print_errors(lines, count);
 }
 
 static void print_tabs(const line *lines, size_t count) {
@@ -217,17 +230,6 @@ static int print_status(const pyi_cli *cli, pyi_reader value) {
     return PYI_EXIT_OK;
 }
 
-static int print_json(pyi_reader value) {
-    PYI_AUTO_FREE char *text = NULL;
-    size_t len = 0;
-    pyi_error e = {0};
-    if (pyi_wire_to_json(&value, &text, &len, &e) != PYI_OK) {
-        return pyi_fail(&e);
-    }
-    pyi_print_json(text);
-    return PYI_EXIT_OK;
-}
-
 static int status_command(pyi_cli *cli, int argc, char **argv) {
     (void)argc, (void)argv;
     int status = PYI_EXIT_OK;
@@ -237,10 +239,13 @@ static int status_command(pyi_cli *cli, int argc, char **argv) {
     }
     pyi_writer w;
     pyi_reader value;
+    const char *text = NULL;
     pyi_remote_begin(&w, "status", 0);
-    status = pyi_remote_request(client, &w, &value);
-    if (status == PYI_EXIT_OK) {
-        status = cli->json ? print_json(value) : print_status(cli, value);
+    status = cli->json ? pyi_remote_ask(client, &w, &text) : pyi_remote_request(client, &w, &value);
+    if (status == PYI_EXIT_OK && cli->json) {
+        pyi_print_json(text);
+    } else if (status == PYI_EXIT_OK) {
+        status = print_status(cli, value);
     }
     pyi_client_close(client);
     return status;

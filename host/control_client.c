@@ -5,6 +5,7 @@
  */
 #include "control_client.h"
 #include "json.h"
+#include "json_text.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -174,20 +175,35 @@ static pyi_err read_line(pyi_client *c, pyi_error *e) {
     }
 }
 
-static pyi_err parse_answer(pyi_client *c, pyi_reader *ret_answer, pyi_error *e) {
+static pyi_err take_apart(pyi_client *c, pyi_answer *ret, pyi_error *e) {
+    const char *ok = NULL, *text = NULL;
+    size_t ok_len = 0, len = 0;
+    c->line[c->len - 1] = '\0';
+    bool good = pyi_json_member(c->line, "ok", &ok, &ok_len);
+    good = good && pyi_json_member(c->line, *ok == 't' ? "value" : "error", &text, &len);
+    if (!good) {
+        return pyi_error_set(e, PYI_EPROTO, "control.request",
+                             "the host's answer is not one: %.100s", c->line);
+    }
+    *ret = (pyi_answer){*ok == 't', text};
+    c->line[(size_t)(text - c->line) + len] = '\0';
+    return PYI_OK;
+}
+
+pyi_err pyi_client_read(pyi_client *c, const pyi_answer *answer, pyi_reader *ret, pyi_error *e) {
     pyi_writer w;
     pyi_writer_init(&w, SIZE_MAX / 2);
-    pyi_err err = pyi_json_to_wire(c->line, c->len - 1, &w, e);
+    pyi_err err = pyi_json_to_wire(answer->text, strlen(answer->text), &w, e);
     free(c->answer);
     c->answer = w.data;
     if (err != PYI_OK) {
         return pyi_error_wrap(e, "the host's answer");
     }
-    *ret_answer = pyi_reader_on(w.data, w.len);
+    *ret = pyi_reader_on(w.data, w.len);
     return PYI_OK;
 }
 
-pyi_err pyi_client_request(pyi_client *c, const pyi_writer *request, pyi_reader *ret_answer,
+pyi_err pyi_client_request(pyi_client *c, const pyi_writer *request, pyi_answer *ret,
                            pyi_error *e) {
     pyi_err err = pyi_writer_error(request, e);
     if (err != PYI_OK) {
@@ -205,7 +221,7 @@ pyi_err pyi_client_request(pyi_client *c, const pyi_writer *request, pyi_reader 
     if (err == PYI_OK) {
         err = read_line(c, e);
     }
-    return err == PYI_OK ? parse_answer(c, ret_answer, e) : err;
+    return err == PYI_OK ? take_apart(c, ret, e) : err;
 }
 
 pyi_err pyi_client_wait_end(pyi_client *c, int64_t timeout_ms, pyi_error *e) {

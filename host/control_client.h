@@ -19,11 +19,18 @@ pyi_err pyi_client_find(const char *socket, const char *config, char *ret_path, 
 pyi_err pyi_client_open(const char *path, pyi_client **ret, pyi_error *e) PYI_MUST_CHECK;
 int pyi_client_peer(const pyi_client *c); /* the host's pid, 0: unknown */
 
-/// Sends a request, a map in `request`, and waits. *ret_answer (a map with "ok" and "value" or
-/// "error") reads memory that lives until the next request or the close. PYI_EDIED: the host ended
-/// meanwhile.
-pyi_err pyi_client_request(pyi_client *c, const pyi_writer *request, pyi_reader *ret_answer,
+/// What the host said. `text` is JSON, as it came: the value, or the error object.
+typedef struct pyi_answer {
+    bool ok;
+    const char *text; // borrowed: until the next request or the close; NUL-terminated
+} pyi_answer;
+
+/// Sends a request, a map in `request`, and waits. PYI_EDIED: the host ended meanwhile.
+pyi_err pyi_client_request(pyi_client *c, const pyi_writer *request, pyi_answer *ret,
                            pyi_error *e) PYI_MUST_CHECK;
+/// The answer's text as values, which live until the next request or the close.
+pyi_err pyi_client_read(pyi_client *c, const pyi_answer *answer, pyi_reader *ret,
+                        pyi_error *e) PYI_MUST_CHECK;
 /// Waits until the host's process has ended. PYI_EDEADLINE after timeout_ms (< 0: no limit).
 pyi_err pyi_client_wait_end(pyi_client *c, int64_t timeout_ms, pyi_error *e) PYI_MUST_CHECK;
 void pyi_client_close(pyi_client *c); /* NULL is fine */

@@ -383,14 +383,15 @@ static void the_client_finds_the_only_host_and_gets_values(void **state) {
     assert_int_equal(pyi_client_open(path, &client, &e), PYI_OK);
     assert_int_equal(pyi_client_peer(client), getpid());
     pyi_writer w;
-    pyi_reader answer, value;
+    pyi_answer answer;
+    pyi_reader value;
     pyi_writer_init(&w, PYI_MAX_CONTROL_LINE);
     pyi_put_map(&w, 1);
     pyi_put_cstr(&w, "op");
     pyi_put_cstr(&w, "ping");
     assert_int_equal(pyi_client_request(client, &w, &answer, &e), PYI_OK);
-    assert_true(pyi_map_bool(answer, "ok", false));
-    assert_true(pyi_map_get(answer, "value", &value));
+    assert_true(answer.ok);
+    assert_int_equal(pyi_client_read(client, &answer, &value, &e), PYI_OK);
     assert_int_equal(pyi_map_int(value, "pid", 0), getpid());
     assert_int_equal(pyi_client_wait_end(client, 10, &e), PYI_EDEADLINE); // it still runs
     pyi_writer_fini(&w);
@@ -405,7 +406,7 @@ static void a_client_is_told_when_the_host_ends(void **state) {
     pyi_control_stop(f->control);
     f->control = NULL;
     pyi_writer w;
-    pyi_reader answer;
+    pyi_answer answer;
     pyi_writer_init(&w, PYI_MAX_CONTROL_LINE);
     pyi_put_map(&w, 0);
     assert_int_equal(pyi_client_request(client, &w, &answer, &e), PYI_EDIED);
