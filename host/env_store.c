@@ -399,6 +399,8 @@ static pyi_err prepare_existing(job *j, int64_t began, pyi_env **ret_env, pyi_er
         usable(j->interpreter, e) != PYI_OK) {
         return pyi_error_wrap(e, "environment '%s'", folder);
     }
+    j->plan.interpreter = j->interpreter;
+    pyi_env_warm_runtime(&j->plan, j->python); /* writes to the runtime's folder, not to this one */
     return give(j, false, began, ret_env, e);
 }
 

@@ -222,6 +222,44 @@ static void two_hosts_at_once_build_it_once(void **state) {
     assert_int_equal(file_size(at(f, "builds")), 1);
 }
 
+static int count_compiled(const fixture *f) {
+    int n = 0;
+    struct dirent *entry;
+    DIR *d = opendir(at(f, "lib/python/pyisolate/__pycache__"));
+    while (d != NULL && (entry = readdir(d)) != NULL) {
+        n += entry->d_name[0] != '.' ? 1 : 0;
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    return n;
+}
+
+static void the_runtime_is_compiled_for_the_python_of_an_environment(void **state) {
+    fixture *f = *state;
+    const char *lib = getenv("PYISOLATE_LIBDIR");
+    PYI_AUTO_FREE char *before = lib == NULL ? NULL : strdup(lib);
+    pyi_error_init(&f->e);
+    assert_int_equal(pyi_mkdirs(at(f, "lib/python/pyisolate"), 0755, &f->e), PYI_OK);
+    put_file(at(f, "lib/pyisolate-child"), "");
+    put_file(at(f, "lib/libpyisolate-core.abi3.so"), "");
+    put_file(at(f, "lib/python/pyisolate/one.py"), "X = 1\n");
+    assert_int_equal(chmod(at(f, "lib/pyisolate-child"), 0755), 0);
+    setenv("PYISOLATE_LIBDIR", at(f, "lib"), 1);
+    want(f, NULL, NULL);
+    pyi_env_free(prepared(f));
+    int first = count_compiled(f);
+    put_file(at(f, "lib/python/pyisolate/two.py"), "X = 2\n"); /* an update of the runtime */
+    pyi_env_free(prepared(f));
+    int second = count_compiled(f);
+    unsetenv("PYISOLATE_LIBDIR");
+    if (before != NULL) {
+        setenv("PYISOLATE_LIBDIR", before, 1);
+    }
+    assert_int_equal(first, 1);
+    assert_int_equal(second, 2);
+}
+
 typedef struct side {
     fixture *f;
     pyi_extension_config extension;
@@ -384,6 +422,7 @@ int main(void) {
         WITH(an_environment_without_its_marker_is_rebuilt),
         WITH(an_existing_environment_is_used_and_not_touched),
         WITH(two_hosts_at_once_build_it_once),
+        WITH(the_runtime_is_compiled_for_the_python_of_an_environment),
         WITH(several_extensions_are_prepared_side_by_side),
         WITH(each_interpreter_of_this_machine_gets_its_own_environment),
         WITH(a_kill_in_mid_build_is_healed_by_the_next_start),
