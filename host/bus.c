@@ -297,6 +297,7 @@ void pyi_bus_send(pyi_bus *b, pyi_frame *f, int64_t timeout_ms, pyi_bus_done don
     if (timeout_ms > 0) {
         timeout = timeout_ms > INT32_MAX ? INT32_MAX : (nng_duration)timeout_ms;
     }
+    nng_aio_wait(s->send); /* an answer can overtake the end of its own send */
     nng_aio_set_timeout(s->send, NNG_DURATION_INFINITE);
     nng_aio_set_timeout(s->recv, timeout);
     nng_aio_set_msg(s->send, frame_message(f));

@@ -74,7 +74,6 @@ static void end(pyi_generation *g) {
     g->was_stopped = before == STOPPING && g->error.code == PYI_ESTOPPED;
     pyi_loop_cancel(pyi_steal(&g->timer));
     pyi_loop_cancel(pyi_steal(&g->lost_timer));
-    atomic_store(&g->ended, true);
     pyi_bus_close(g->bus);
     remove_sockets(g);
     g->config.on_end(g->config.arg, g);
@@ -537,8 +536,12 @@ int64_t pyi_generation_ready_at(const pyi_generation *g) {
     return atomic_load(&g->ready_at);
 }
 
-bool pyi_generation_has_ended(const pyi_generation *g) {
-    return atomic_load(&g->ended);
+void pyi_generation_calls_told(pyi_generation *g) {
+    atomic_store(&g->calls_told, true);
+}
+
+bool pyi_generation_were_calls_told(const pyi_generation *g) {
+    return atomic_load(&g->calls_told);
 }
 
 bool pyi_generation_was_ready(const pyi_generation *g) {

@@ -62,8 +62,10 @@ void pyi_generation_leave(pyi_generation *g);
 /// grace time is stuck and is killed.
 void pyi_generation_cancel(pyi_generation *g, uint64_t id, bool deadline);
 
-/// True from when its reason is settled: before its bus is closed. Any thread with a reference.
-bool pyi_generation_has_ended(const pyi_generation *g);
+/// The router has told the calls that died with it; one that comes too late is told at once. Any
+/// thread with a reference.
+void pyi_generation_calls_told(pyi_generation *g);
+bool pyi_generation_were_calls_told(const pyi_generation *g);
 /* After its end. Any thread with a reference. */
 bool pyi_generation_was_ready(const pyi_generation *g);
 bool pyi_generation_was_stopped(const pyi_generation *g); /* because it was asked to */

@@ -28,7 +28,7 @@ struct pyi_generation {
     pyi_timer *lost_timer;
     bool stop_sent, killed;
     pyi_generation_info info;
-    atomic_bool ended;
+    atomic_bool calls_told;
     _Atomic int64_t ready_at;
     bool was_ready, was_stopped;
     pyi_error error;

@@ -283,7 +283,7 @@ static void on_bus_done(void *arg, pyi_err code, const void *frame, size_t len) 
     pyi_call *c = arg;
     pyi_extension *x = c->x;
     pthread_mutex_lock(&x->lock);
-    if (code == PYI_EDIED && !pyi_generation_has_ended(c->generation)) {
+    if (code == PYI_EDIED && !pyi_generation_were_calls_told(c->generation)) {
         c->lost = true;
         pthread_mutex_unlock(&x->lock);
         return;
@@ -308,6 +308,7 @@ static pyi_call *find_lost(const pyi_call_list *l, const pyi_generation *g) {
 void pyi_router_fail_lost(pyi_extension *x, pyi_generation *g) {
     for (;;) {
         pthread_mutex_lock(&x->lock);
+        pyi_generation_calls_told(g);
         pyi_call *c = find_lost(&x->flying, g);
         bool ended = c != NULL && land(x, c, true);
         pthread_mutex_unlock(&x->lock);
