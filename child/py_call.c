@@ -32,6 +32,10 @@ void pyi_call_fail(pyi_server *s, pyi_request *rq, bool interrupted) {
     put_exception(s, rq, pyi_link_reply_begin(s->link, rq), code);
 }
 
+void pyi_call_reject(pyi_server *s, pyi_request *rq, pyi_err code) {
+    put_exception(s, rq, pyi_link_reply_begin(s->link, rq), code);
+}
+
 void pyi_call_refuse(pyi_server *s, pyi_request *rq, pyi_err code, const char *type,
                      const char *text) {
     pyi_error e;
@@ -97,10 +101,39 @@ static bool settle(pyi_call *call) {
     return true;
 }
 
+static void refuse_stopped(pyi_call *call) {
+    pyi_call_refuse(call->server, call->rq, PYI_ESTOPPED, pyi_err_python_type(PYI_ESTOPPED),
+                    "the extension was stopped before the call ended");
+}
+
+void pyi_call_end_all(pyi_server *s) {
+    PYI_AUTO_PYREF PyObject *left = PyDict_Values(s->suspended);
+    for (Py_ssize_t i = 0; left && i < PyList_Size(left); i++) {
+        pyi_call *call = PyCapsule_GetPointer(PyList_GetItem(left, i), NULL);
+        if (settle(call)) {
+            refuse_stopped(call);
+        }
+    }
+    PyErr_Clear();
+}
+
+/* Cancelled by the stop, not by its caller. */
+static bool ended_by_stop(const pyi_call *call, PyObject *task) {
+    if (!call->server->stopping || call->interrupted) {
+        return false;
+    }
+    PYI_AUTO_PYREF PyObject *cancelled = PyObject_CallMethod(task, "cancelled", NULL);
+    return cancelled == Py_True;
+}
+
 /* The task's done callback: self is the capsule. */
 static PyObject *finish(PyObject *self, PyObject *task) {
     pyi_call *call = PyCapsule_GetPointer(self, NULL);
     if (!call || !settle(call)) {
+        Py_RETURN_NONE;
+    }
+    if (ended_by_stop(call, task)) {
+        refuse_stopped(call);
         Py_RETURN_NONE;
     }
     PYI_AUTO_PYREF PyObject *result = PyObject_CallMethod(task, "result", NULL);

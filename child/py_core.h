@@ -111,6 +111,10 @@ bool pyi_serve_enter(pyi_server *s);
 void pyi_call_reply(pyi_server *s, pyi_request *rq, PyObject *result);
 /// Replies with the exception that is set, and clears it.
 void pyi_call_fail(pyi_server *s, pyi_request *rq, bool interrupted);
+/// The same for what was wrong before the extension's code ran.
+void pyi_call_reject(pyi_server *s, pyi_request *rq, pyi_err code);
+/// Tells the callers of all suspended calls that the extension stopped.
+void pyi_call_end_all(pyi_server *s);
 void pyi_call_refuse(pyi_server *s, pyi_request *rq, pyi_err code, const char *type,
                      const char *text);
 /// Remembers a call that goes on in `task`, and finishes it when the task does.

@@ -104,7 +104,8 @@ static PyObject *mod_asyncio_imported(PyObject *self, PyObject *unused) {
     (void)self;
     (void)unused;
     atomic_store(&asyncio_imported, true);
-    if (current && current->busy > 0 && !pyi_serve_enter(current)) {
+    bool in_call = current && current->busy > 0 && !pyi_is_forked();
+    if (in_call && !pyi_serve_enter(current)) {
         return NULL;
     }
     Py_RETURN_NONE;

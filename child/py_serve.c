@@ -355,7 +355,8 @@ static void serve_call(pyi_server *s, pyi_request *rq) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_ValueError, "malformed CALL frame");
         }
-        pyi_call_fail(s, rq, false);
+        pyi_call_reject(s, rq,
+                        PyErr_ExceptionMatches(PyExc_LookupError) ? PYI_ENOTFOUND : PYI_EINVAL);
         return;
     }
     PYI_AUTO_PYREF PyObject *entry = PyDict_GetItemWithError(s->table, h.method);
@@ -524,6 +525,7 @@ static void end_calls(pyi_server *s) {
             PyErr_WriteUnraisable(s->driver);
         }
     }
+    pyi_call_end_all(s);
     reply_stopped(s);
 }
 

@@ -215,12 +215,12 @@ static void close_server(pyi_server *s) {
 int pyi_server_run(pyi_server *s) {
     pyi_error e;
     int status;
-    if (!prepare(s)) {
-        status = announce_failed(s, NULL);
-    } else if (handshake(s, &e) != PYI_OK) {
+    bool prepared = prepare(s); /* else an exception is set, to be told after the handshake */
+    if (handshake(s, &e) != PYI_OK) {
         status = complain(s, &e);
+        PyErr_Clear();
     } else {
-        status = load_and_serve(s);
+        status = prepared ? load_and_serve(s) : announce_failed(s, NULL);
     }
     close_server(s);
     return status;

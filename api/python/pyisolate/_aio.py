@@ -201,6 +201,8 @@ class Driver:
         self._selector.serving = True
         try:
             self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            pass  # of a task or a callback, which keeps it: it ends that, not the process
         finally:
             self._selector.serving = False
 

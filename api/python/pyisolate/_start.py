@@ -6,6 +6,7 @@ only what the interpreter has in memory at start anyway. The order is that of a 
 
 from __future__ import annotations
 
+import os
 import sys
 from _frozen_importlib import module_from_spec
 from _frozen_importlib_external import spec_from_file_location
@@ -112,6 +113,7 @@ def prepare(spec: Spec) -> None:
 
         from . import _streams
 
+        os.environ["PYISOLATE_CHILD"] = "1"
         faulthandler.enable(2, all_threads=True)
         _streams.install()
         sys.argv[:] = [spec["module"]]
