@@ -117,7 +117,7 @@ static int report(const pyi_cli *cli, const sync_state *s) {
                 say_ready(x->name, width, r);
             }
         } else if (r->error.code != PYI_OK && r->error.code != PYI_ECANCELLED) {
-            pyi_say_error("extension '%s': %s", x->name, r->error.msg);
+            pyi_say_error("%s", r->error.msg); // it names the extension
             pyi_say_detail(r->detail);
             int own = pyi_exit_of(r->error.code);
             status = status == PYI_EXIT_OK || status == PYI_EXIT_FAILURE ? own : status;

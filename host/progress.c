@@ -1,13 +1,14 @@
 /*
  * Bars are drawn by a thread of their own, ten times a second and only while something is being
  * built, so that the elapsed time moves on although an installer says nothing. The bars are the
- * last lines of the terminal: they are drawn, and the cursor goes back up to the first of them, so
- * that a log line that comes between overwrites a bar and the bar is drawn again below it.
+ * last lines of the terminal: they are drawn, and the cursor goes back up to the first of them. A
+ * log line that comes between clears them (pyi_log_clear_below), and they are drawn again below it.
  *
  *     averages  ━━━━━━━━━━━━━━━━────────  downloading  numpy 2.1.0 (17.2 MiB)   3.4 s
  */
 #include "progress.h"
 #include "pyi_limits.h"
+#include "pyi_log.h"
 #include "term.h"
 #include <pthread.h>
 #include <stdarg.h>
@@ -145,6 +146,7 @@ static void draw(pyi_progress *p, bool erase) {
     p->drawn = lines;
     p->frame++;
     flush(p, &s);
+    pyi_log_clear_below(lines > 0);
 }
 
 static void *draw_thread(void *arg) {

@@ -27,6 +27,7 @@ static struct {
     int fd;
     pyi_log_format format;
     bool colour;
+    atomic_bool clear_below;
     atomic_int least;
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER,
          .fd = STDERR_FILENO,
@@ -138,6 +139,9 @@ static void put_level_text(pyi_writer *w, pyi_level level) {
 static void put_text_line(pyi_writer *w, const event *ev) {
     const pyi_log_subject *s = ev->subject;
     const char *source = s->logger && *s->logger ? s->logger : s->stream;
+    if (atomic_load(&out.clear_below)) {
+        put(w, "\033[J");
+    }
     put_clock(w);
     put_level_text(w, ev->level);
     if (s->ext) {
@@ -275,6 +279,10 @@ void pyi_log_open(int fd, pyi_log_format format, pyi_level least) {
 
 void pyi_log_level(pyi_level least) {
     atomic_store_explicit(&out.least, (int)least, memory_order_relaxed);
+}
+
+void pyi_log_clear_below(bool on) {
+    atomic_store(&out.clear_below, on);
 }
 
 bool pyi_log_enabled(pyi_level level) {

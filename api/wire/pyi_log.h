@@ -30,6 +30,9 @@ typedef struct pyi_log_subject {
 /// AUTO: text on a terminal, else logfmt. The descriptor is borrowed. Call before threads start.
 void pyi_log_open(int fd, pyi_log_format format, pyi_level least);
 void pyi_log_level(pyi_level least);
+/// While on, a line of text first clears the terminal from the cursor down: there are bars, and who
+/// draws them has left the cursor at the first. Any thread.
+void pyi_log_clear_below(bool on);
 bool pyi_log_enabled(pyi_level level);
 
 /// `id` is a stable event name such as "PYI-CHILD-EXIT", or NULL for a child's own output.
