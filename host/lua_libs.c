@@ -139,7 +139,7 @@ static int close_coroutine(lua_State *L) {
 static int resume_wrapped(lua_State *L) {
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
     int count = lua_gettop(L), results = 0;
-    if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
+    if (co != L && lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
         return luaL_error(L, "cannot resume dead coroutine");
     }
     if (co == L || !lua_checkstack(co, count)) {

@@ -23,7 +23,7 @@
 struct pyi_lua {
     lua_State *L;
     size_t used, memory; /* bytes; memory 0: no limit */
-    void *asked;         /* the request that has failed once: Lua collects, then asks again */
+    const void *asked;   /* the request that has failed once: Lua collects, then asks again */
     size_t asked_size;
     bool refused, spent, limited, was_spent;
     bool counted; /* instructions have a limit */
@@ -39,20 +39,19 @@ static const char SPENT_KEY =
 /* ---- allocator ---------------------------------------------------------------------------------
  */
 
-/* Lua asks twice, with a full collection between; only the second refusal is for good. */
+/* Lua asks twice, with a full collection between; the buffers of its libraries ask once. So a
+ * refusal is for good when the same request comes again and still does not fit, or when the next
+ * one is another. */
 static bool may_grow(pyi_lua *vm, const void *ptr, size_t grow, size_t size) {
-    if (vm->refused) {
+    bool again = vm->asked_size == size && vm->asked == ptr;
+    bool fits = vm->memory == 0 || vm->used + grow <= vm->memory;
+    if (vm->refused || (vm->asked_size != 0 && !(again && fits))) {
+        vm->refused = vm->was_spent = true;
         return false;
     }
-    if (vm->memory == 0 || vm->used + grow <= vm->memory) {
-        vm->asked_size = 0;
-        return true;
-    }
-    vm->refused = vm->asked_size == size && vm->asked == ptr;
-    vm->was_spent |= vm->refused;
-    vm->asked = (void *)(uintptr_t)ptr;
-    vm->asked_size = size;
-    return false;
+    vm->asked = ptr;
+    vm->asked_size = fits ? 0 : size;
+    return fits;
 }
 
 static void *allocate(void *ud, void *ptr, size_t old, size_t size) {
@@ -133,7 +132,7 @@ void pyi_lua_limit(pyi_lua *vm, const pyi_lua_budget *budget) {
 }
 
 bool pyi_lua_spent(const pyi_lua *vm) {
-    return vm->spent || vm->refused;
+    return vm->spent || vm->refused || vm->asked_size != 0;
 }
 
 bool pyi_lua_limited(const pyi_lua *vm) {
@@ -215,7 +214,7 @@ static void keep_detail(pyi_lua *vm, const char *text) {
 }
 
 static pyi_err spent_error(const pyi_lua *vm, pyi_error *e) {
-    if (vm->refused) {
+    if (!vm->spent) {
         return pyi_error_set(e, PYI_ETOOBIG, "lua.budget",
                              "the script uses more than its %zu MiB of memory: make it build less",
                              vm->memory >> 20);
@@ -229,6 +228,7 @@ static pyi_err call_error(pyi_lua *vm, int status, pyi_error *e) {
     const char *text =
         lua_type(vm->L, -1) == LUA_TSTRING ? lua_tostring(vm->L, -1) : "an error without text";
     if (pyi_lua_spent(vm)) {
+        vm->was_spent = true;
         spent_error(vm, e);
         keep_detail(vm, e->msg);
         return e->code;
