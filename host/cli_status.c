@@ -38,7 +38,7 @@ static void format_bytes(char *ret, size_t size, int64_t bytes) {
 static void format_seconds(char *ret, size_t size, double seconds) {
     long long s = (long long)seconds;
     if (s < 60) {
-        snprintf(ret, size, s < 10 ? "%.1f s" : "%.0f s", seconds);
+        snprintf(ret, size, seconds < 10 ? "%.1f s" : "%.0f s", seconds);
     } else if (s < 3600) {
         snprintf(ret, size, "%lld m %02lld s", s / 60, s % 60);
     } else if (s < 86400) {
@@ -106,8 +106,8 @@ static void fill(line *l, pyi_reader x) {
         snprintf(l->cell[4], CELL, "%lld (%lld failed)", (long long)pyi_map_int(x, "calls", 0),
                  (long long)errors);
     }
-    snprintf(l->cell[5], CELL, "%lld",
-             (long long)(pyi_map_int(x, "in_flight", 0) + pyi_map_int(x, "waiting", 0)));
+    long long waiting = pyi_map_int(x, "waiting", 0);
+    snprintf(l->cell[5], CELL, "%lld", waiting + (long long)pyi_map_int(x, "in_flight", 0));
     int64_t rss = pyi_map_int(x, "rss_bytes", 0);
     snprintf(l->cell[6], CELL, "-");
     if (rss > 0) {

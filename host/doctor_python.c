@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-extern char **environ;
-
 enum { HELPER_MS = 10000 };
 
 /* ---- child and core -------------------------------------------------------------------------- */
