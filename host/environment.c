@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-extern char **environ;
 
 static const char *const allowed[] = {
     "CUDA_*",
