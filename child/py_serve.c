@@ -335,7 +335,7 @@ static bool read_call(pyi_reader *r, call_head *h) {
         return false;
     }
     h->args = args_tuple(r);
-    return h->args && read_kwargs(r, &h->kwargs);
+    return h->args && read_kwargs(r, &h->kwargs) && r->p == r->end;
 }
 
 static void refuse_method(pyi_server *s, pyi_request *rq, PyObject *method) {

@@ -83,9 +83,7 @@ def _plain_numpy(value: Any) -> Union[Plain, None]:
 
 def _check_dtype(dtype: Any) -> None:
     if dtype.kind not in _NUMPY_KINDS:
-        raise TypeError(
-            f"numpy dtype {dtype.name!r} cannot be sent; convert it to a numeric dtype or use .tolist()"
-        )
+        raise TypeError(f"numpy dtype {dtype.name!r} cannot be sent; convert it to a numeric dtype or use .tolist()")
 
 
 def _plain_library(value: Any) -> Union[Plain, None]:
@@ -274,9 +272,7 @@ def _read_array(v: tuple[str, list[int], bytearray]) -> Any:
     for n in shape:
         size *= n
     if size != len(data) or min(shape, default=0) < 0:
-        raise ValueError(
-            f"an array of {dtype} {shape} needs {size} bytes, the frame has {len(data)}"
-        )
+        raise ValueError(f"an array of {dtype} {shape} needs {size} bytes, the frame has {len(data)}")
     return numpy.ndarray(shape, kind, data) if size else numpy.empty(shape, kind)
 
 

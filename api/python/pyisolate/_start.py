@@ -188,10 +188,7 @@ def _explain(exc: ImportError, module: str) -> None:
     package = exc.name.partition(".")[0]
     if package == module or package in sys.modules:
         return
-    exc.msg = (
-        f"{exc.msg}: the package {package!r} is not in this extension's environment; add it to "
-        "`dependencies`"
-    )
+    exc.msg = f"{exc.msg}: the package {package!r} is not in this extension's environment; add it to `dependencies`"
 
 
 def resolve(text: str, key: str) -> Any:
