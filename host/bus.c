@@ -19,8 +19,11 @@
 typedef struct slot {
     pyi_bus *bus;
     nng_ctx ctx;
-    bool has_ctx, spoiled, busy;
-    nng_aio *send, *recv;
+    bool has_ctx, spoiled, busy, aborted;
+    nng_aio *send;
+    nng_aio *recv;   /* its callback tells how the send ended */
+    nng_aio *wait;   /* the same without a callback, for exchange */
+    nng_msg *answer; /* of exchange */
     uint64_t serial;
     pyi_bus_done done;
     void *arg;
@@ -203,6 +206,16 @@ static void on_reply(void *arg) {
     nng_msg_free(msg);
 }
 
+static void slot_free(slot *s) {
+    nng_aio *all[] = {s->send, s->recv, s->wait};
+    for (size_t i = 0; i < PYI_COUNT(all); i++) {
+        if (all[i] != NULL) {
+            nng_aio_free(all[i]);
+        }
+    }
+    free(s);
+}
+
 static slot *slot_new(pyi_bus *b) {
     slot *s = calloc(1, sizeof(*s));
     if (s == NULL) {
@@ -210,12 +223,11 @@ static slot *slot_new(pyi_bus *b) {
     }
     s->bus = b;
     if (nng_aio_alloc(&s->send, NULL, NULL) != 0) {
-        free(s);
+        slot_free(s);
         return NULL;
     }
-    if (nng_aio_alloc(&s->recv, on_reply, s) != 0) {
-        nng_aio_free(s->send);
-        free(s);
+    if (nng_aio_alloc(&s->recv, on_reply, s) != 0 || nng_aio_alloc(&s->wait, NULL, NULL) != 0) {
+        slot_free(s);
         return NULL;
     }
     return s;
@@ -273,6 +285,7 @@ static slot *borrow(pyi_bus *b, pyi_err *ret_code) {
         b->free = pyi_steal(&s);
     } else if (s != NULL) {
         s->busy = true;
+        s->aborted = false;
         s->serial = ++b->serial;
     }
     pthread_mutex_unlock(&b->lock);
@@ -312,9 +325,56 @@ void pyi_bus_abort(pyi_bus *b, pyi_bus_token token) {
     }
     pthread_mutex_lock(&b->lock);
     if (!b->closed && s->busy && s->serial == token.serial) {
+        s->aborted = true;
         nng_aio_cancel(s->recv);
+        nng_aio_cancel(s->wait);
     }
     pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- exchanges ------------------------------------------------------------------------------- */
+
+pyi_err pyi_bus_reserve(pyi_bus *b, pyi_bus_token *ret_token) {
+    pyi_err code;
+    slot *s = borrow(b, &code);
+    if (s == NULL) {
+        return code;
+    }
+    *ret_token = (pyi_bus_token){s, s->serial};
+    return PYI_OK;
+}
+
+pyi_err pyi_bus_exchange(pyi_bus *b, pyi_bus_token token, pyi_frame *f, const void **ret_frame,
+                         size_t *ret_len) {
+    slot *s = token.slot;
+    nng_aio_wait(s->send);
+    nng_aio_set_timeout(s->send, NNG_DURATION_INFINITE);
+    nng_aio_set_timeout(s->wait, NNG_DURATION_INFINITE);
+    nng_aio_set_msg(s->send, frame_message(f));
+    nng_ctx_send(s->ctx, s->send);
+    nng_ctx_recv(s->ctx, s->wait);
+    pthread_mutex_lock(&b->lock);
+    if (s->aborted) { /* before there was anything to cancel */
+        nng_aio_cancel(s->wait);
+    }
+    pthread_mutex_unlock(&b->lock);
+    nng_aio_wait(s->wait);
+    int rv = nng_aio_result(s->wait);
+    if (rv != 0) {
+        s->spoiled = true;
+        return code_of(rv);
+    }
+    s->answer = nng_aio_get_msg(s->wait);
+    *ret_frame = nng_msg_body(s->answer);
+    *ret_len = nng_msg_len(s->answer);
+    return PYI_OK;
+}
+
+void pyi_bus_release(pyi_bus *b, pyi_bus_token token) {
+    (void)b;
+    slot *s = token.slot;
+    nng_msg_free(pyi_steal(&s->answer));
+    release(s);
 }
 
 /* ---- requests of the child ---------------------------------------------------------------------
@@ -448,6 +508,7 @@ void pyi_bus_close(pyi_bus *b) {
     /* Callbacks still on their way: wait for each. No new slot is made once closed. */
     for (slot *s = b->all; s != NULL; s = s->all_next) {
         nng_aio_wait(s->recv);
+        nng_aio_wait(s->wait);
     }
     for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
         if (b->requests[i].aio != NULL) {
@@ -464,9 +525,7 @@ void pyi_bus_free(pyi_bus *b) {
         slot *s = b->all;
         b->all = s->all_next;
         drop_unsent(s);
-        nng_aio_free(s->send);
-        nng_aio_free(s->recv);
-        free(s);
+        slot_free(s);
     }
     for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
         nng_msg_free(b->requests[i].in);

@@ -47,7 +47,16 @@ typedef struct pyi_bus_token {
 /// `ret_token` (or NULL) is filled before anything is sent.
 void pyi_bus_send(pyi_bus *b, pyi_frame *f, int64_t timeout_ms, pyi_bus_done done, void *arg,
                   pyi_bus_token *ret_token);
+/// Ends a send or an exchange as PYI_ECANCELLED, also one that has been reserved and not begun.
 void pyi_bus_abort(pyi_bus *b, pyi_bus_token token);
+
+/* The blocking form, for a thread that has nothing else to do: it takes the answer itself, one
+ * hand-off less. reserve, then exchange, then release. */
+pyi_err pyi_bus_reserve(pyi_bus *b, pyi_bus_token *ret_token) PYI_MUST_CHECK;
+/// Takes the frame. Codes as in pyi_bus_done; *ret_frame is borrowed until the release.
+pyi_err pyi_bus_exchange(pyi_bus *b, pyi_bus_token token, pyi_frame *f, const void **ret_frame,
+                         size_t *ret_len) PYI_MUST_CHECK;
+void pyi_bus_release(pyi_bus *b, pyi_bus_token token);
 
 /// Exactly once for each request. Takes the frame.
 void pyi_bus_answer(pyi_bus_request *rq, pyi_frame *f);

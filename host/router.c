@@ -25,6 +25,7 @@ struct pyi_call {
     pyi_generation *generation; /* counted, while flying */
     bool ended;                 /* for the caller */
     bool lost;                  /* the connection went, the reason is not known yet */
+    pyi_bus_token token;        /* of an exchange, so that an early end wakes its thread */
     pyi_call *prev, *next;
 };
 
@@ -102,6 +103,7 @@ static bool end_early(pyi_extension *x, uint64_t id,
     } else if (flying != NULL && !flying->ended) {
         flying->ended = true;
         g = pyi_generation_ref(flying->generation);
+        pyi_bus_abort(pyi_generation_bus(g), flying->token);
     } else {
         pthread_mutex_unlock(&x->lock);
         return false;
@@ -334,6 +336,15 @@ static void take_off(pyi_extension *x, pyi_call *c) {
     append(&x->flying, c);
 }
 
+/* Under the lock: the call may leave at once, so the waiting thread can take its answer itself. */
+static bool take_off_now(pyi_extension *x, pyi_call *c) {
+    bool now = x->waiting.first == NULL && may_send(x);
+    if (now) {
+        take_off(x, c);
+    }
+    return now;
+}
+
 static void fly(pyi_call *c) {
     pyi_bus_send(pyi_generation_bus(c->generation), pyi_steal(&c->frame), 0, on_bus_done, c, NULL);
 }
@@ -451,10 +462,8 @@ uint64_t pyi_call_send(pyi_call *c, pyi_call_done done, void *arg) {
     if (err != PYI_OK) {
         count_end(x, true);
     } else {
-        flying = x->waiting.first == NULL && may_send(x);
-        if (flying) {
-            take_off(x, c);
-        } else {
+        flying = take_off_now(x, c);
+        if (!flying) {
             append(&x->waiting, c);
         }
         arm = must_arm(x, c);
@@ -507,13 +516,63 @@ static void on_waited(void *arg, const pyi_reply *reply) {
     sem_post(&w->ended);
 }
 
+/* Sends the call and takes its answer on this thread. The call may end early on another one
+ * meanwhile. */
+static void exchange(pyi_call *c) {
+    pyi_extension *x = c->x;
+    pyi_generation *g = pyi_generation_ref(c->generation);
+    pyi_bus *bus = pyi_generation_bus(g);
+    pyi_bus_token token = {0};
+    const void *frame = NULL;
+    size_t len = 0;
+    pyi_err code = pyi_bus_reserve(bus, &token);
+    if (code == PYI_OK) {
+        pthread_mutex_lock(&x->lock);
+        c->token = token;
+        if (c->ended) {
+            pyi_bus_abort(bus, token);
+        }
+        pthread_mutex_unlock(&x->lock);
+        code = pyi_bus_exchange(bus, token, pyi_steal(&c->frame), &frame, &len);
+    }
+    on_bus_done(c, code, frame, len);
+    if (token.slot != NULL) {
+        pyi_bus_release(bus, token);
+    }
+    pyi_generation_unref(g);
+}
+
+/* True: the call has been sent and ended, or waits for the cause of a death. */
+static bool try_exchange(pyi_call *c, waiter *w) {
+    pyi_extension *x = c->x;
+    pyi_error e;
+    if (pyi_writer_error(pyi_frame_writer(c->frame), &e) != PYI_OK) {
+        return false;
+    }
+    c->done = on_waited;
+    c->arg = w;
+    pthread_mutex_lock(&x->lock);
+    bool now = take_off_now(x, c);
+    bool arm = now && must_arm(x, c);
+    pthread_mutex_unlock(&x->lock);
+    if (arm) {
+        pyi_loop_post(pyi_manager_services_of(x->manager)->loop, arm_posted, x);
+    }
+    if (now) {
+        exchange(c);
+    }
+    return now;
+}
+
 pyi_result *pyi_call_wait(pyi_call *c) {
     waiter w = {.result = calloc(1, sizeof(pyi_result))};
     if (w.result == NULL) {
         abort();
     }
     sem_init(&w.ended, 0, 0);
-    (void)pyi_call_send(c, on_waited, &w);
+    if (!try_exchange(c, &w)) {
+        (void)pyi_call_send(c, on_waited, &w);
+    }
     while (sem_wait(&w.ended) != 0) {
     }
     sem_destroy(&w.ended);
