@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from _thread import get_ident
 from asyncio import tasks
 from functools import partial
 from typing import Any, Callable, Optional
@@ -109,7 +110,7 @@ class Driver:
 
     def __init__(self, server: object) -> None:
         self._selector = _LinkSelector(server)
-        self.loop = _Loop(self._selector)
+        self.loop: Any = _Loop(self._selector)
         self._selector.loop = self.loop
         asyncio.set_event_loop(self.loop)
         self._task: Any = None  # adopts the coroutine that is driven by hand
@@ -126,7 +127,7 @@ class Driver:
             call = partial(callback, *args)
             captured.append(call if context is None else partial(context.run, call))
 
-        self.loop.call_soon = capture  # type: ignore[assignment,method-assign]
+        self.loop.call_soon = capture
         try:
             task = asyncio.Task(coro, loop=self.loop)
         finally:
@@ -153,6 +154,7 @@ class Driver:
     def enter(self, coro: Any, context: Any) -> None:
         """Be the running loop from here on; with a coroutine, in a task of its own."""
         asyncio._set_running_loop(self.loop)
+        self.loop._thread_id = get_ident()  # is_running() says so as well
         if coro is None or self._task is not None:
             return
         self._inside = _Adopted(coro, context)
@@ -165,6 +167,7 @@ class Driver:
         """The step by hand is over."""
         if self._task is not None:
             self._leave_task()
+        self.loop._thread_id = None
         asyncio._set_running_loop(None)
 
     def _leave_task(self) -> tuple[Any, _Adopted, Callable[[], Any]]:

@@ -1,0 +1,5 @@
+"""Reached by a relative import."""
+
+
+def answer():
+    return 42
