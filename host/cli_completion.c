@@ -24,7 +24,9 @@ static word_kind kind_of(const char *arg) {
 
 static void print_choices(const char *choices) {
     for (const char *p = choices; *p != '\0'; p++) {
-        putchar(*p == '|' ? ' ' : *p);
+        if (*p != '[' && *p != ']') { // a word that may be left out
+            putchar(*p == '|' ? ' ' : *p);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ _pyisolate_host() {
         new) words="" ;;
         restart) words="$("$1" status --names 2>/dev/null)" ;;
         run) COMPREPLY=($(compgen -f -X '!*.lua' -- "$cur") $(compgen -d -- "$cur")); return ;;
-        schema) words="[markdown luals]" ;;
+        schema) words="markdown luals" ;;
         status) words="" ;;
         stop) words="" ;;
         sync) COMPREPLY=($(compgen -f -X '!*.lua' -- "$cur") $(compgen -d -- "$cur")); return ;;

@@ -33,7 +33,7 @@ complete -c pyisolate-host -n '__fish_seen_subcommand_from new' -f
 complete -c pyisolate-host -n '__fish_seen_subcommand_from restart' -l grace -x -d 'how long its calls in flight may take (default: stop_timeout)'
 complete -c pyisolate-host -n '__fish_seen_subcommand_from restart' -f -a '(pyisolate-host status --names 2>/dev/null)'
 complete -c pyisolate-host -n '__fish_seen_subcommand_from run' -F
-complete -c pyisolate-host -n '__fish_seen_subcommand_from schema' -f -a '[markdown luals]'
+complete -c pyisolate-host -n '__fish_seen_subcommand_from schema' -f -a 'markdown luals'
 complete -c pyisolate-host -n '__fish_seen_subcommand_from status' -l json -d 'everything, for programs; names are stable'
 complete -c pyisolate-host -n '__fish_seen_subcommand_from status' -l names -d 'only the names of the extensions, one a line'
 complete -c pyisolate-host -n '__fish_seen_subcommand_from status' -f
