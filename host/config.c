@@ -106,23 +106,41 @@ static int stat_path(lua_State *L) {
     return 1;
 }
 
-/* Chunk, file as shown, and line of the nearest caller that is a file: not ours, not C. */
+static int push_place(lua_State *L, const char *chunk, int line) {
+    lua_pushstring(L, chunk);
+    lua_pushstring(L, chunk + 1); /* without the "@" */
+    if (line > 0) {
+        lua_pushinteger(L, line);
+    } else {
+        lua_pushnil(L);
+    }
+    return 3;
+}
+
+/* A call in tail position has taken the place of its caller: what is below it says which file that
+ * was. */
+static int push_tail_place(lua_State *L, int level) {
+    lua_Debug ar;
+    if (lua_getstack(L, level, &ar) == 1 && pyi_lua_push_required(L, &ar)) {
+        return push_place(L, lua_tostring(L, -1), 0);
+    }
+    return push_place(L, lua_pushfstring(L, "@%s", pyi_config_of(L)->name), 0);
+}
+
+/* Chunk, file as shown, and line (nil: unknown) of the nearest caller that is a file: not ours, not
+ * C. */
 static int find_caller(lua_State *L) {
-    pyi_config *c = pyi_config_of(L);
     lua_Debug ar;
     for (int level = 1; lua_getstack(L, level, &ar) == 1; level++) {
-        lua_getinfo(L, "Sl", &ar);
+        lua_getinfo(L, "Slt", &ar);
         if (ar.source[0] == '@' && ar.currentline > 0) {
-            lua_pushstring(L, ar.source);
-            lua_pushstring(L, ar.source + 1);
-            lua_pushinteger(L, ar.currentline);
-            return 3;
+            return push_place(L, ar.source, ar.currentline);
+        }
+        if (ar.istailcall) {
+            return push_tail_place(L, level + 1);
         }
     }
-    lua_pushliteral(L, "");
-    lua_pushstring(L, c->name);
-    lua_pushinteger(L, 1);
-    return 3;
+    return push_tail_place(L, 0);
 }
 
 static int find_source(lua_State *L) {

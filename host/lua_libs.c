@@ -8,6 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char RAW_KEY = 0; /* registry: Lua's own pattern functions */
+
+void pyi_lua_push_raw(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &RAW_KEY);
+}
+
 /* ---- replaced functions ------------------------------------------------------------------------
  */
 
@@ -290,6 +296,12 @@ static void open_string(lua_State *L) {
     luaL_requiref(L, LUA_STRLIBNAME, luaopen_string, 1); // stack: string
     lua_pushnil(L);
     lua_setfield(L, -2, "dump");
+    lua_newtable(L); /* for our own modules: the functions as they are */
+    for (const char *const *name = patterns; *name != NULL; name++) {
+        lua_getfield(L, -2, *name);
+        lua_setfield(L, -2, *name);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &RAW_KEY);
     for (const char *const *name = patterns; *name != NULL; name++) {
         wrap(L, *name, bounded_pattern);
     }

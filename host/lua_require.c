@@ -17,6 +17,8 @@ extern const struct {
     size_t len;
 } pyi_lua_sources[];
 
+#define REQUIRED 3 /* stack position in `require` of the chunk it runs */
+
 static const char SOURCES_KEY = 0; /* registry: chunk name -> text */
 
 /* ---- files -------------------------------------------------------------------------------------
@@ -214,6 +216,7 @@ static pyi_err compile_module(pyi_lua *vm, lua_State *L, const char *name, char 
 }
 
 static int require(lua_State *L) {
+    static const char ours[] = "pyisolate.";
     const char *name = luaL_checkstring(L, 1);
     char path[4096];
     pyi_error e;
@@ -227,10 +230,16 @@ static int require(lua_State *L) {
     pyi_error_init(&e);
     if (compile_module(pyi_lua_of(L), L, name, path, sizeof(path), &e) != PYI_OK) {
         return luaL_error(L, "cannot load module '%s': %s", name, e.msg);
-    } // stack: name, loaded, f
+    }                                // stack: name, loaded, f
+    lua_pushfstring(L, "@%s", path); /* at REQUIRED, for pyi_lua_push_required */
+    lua_insert(L, REQUIRED);         // stack: name, loaded, chunk, f
     lua_pushvalue(L, 1);
-    lua_pushstring(L, path);
-    lua_call(L, 2, 1); // stack: name, loaded, result
+    if (strncmp(name, ours, sizeof(ours) - 1) == 0) {
+        pyi_lua_push_raw(L);
+    } else {
+        lua_pushstring(L, path);
+    }
+    lua_call(L, 2, 1); // stack: name, loaded, chunk, result
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         lua_pushboolean(L, 1);
@@ -238,6 +247,13 @@ static int require(lua_State *L) {
     lua_pushvalue(L, -1);
     lua_setfield(L, 2, name);
     return 1;
+}
+
+bool pyi_lua_push_required(lua_State *L, lua_Debug *ar) {
+    lua_getinfo(L, "f", ar);
+    bool is_require = lua_tocfunction(L, -1) == require;
+    lua_pop(L, 1);
+    return is_require && lua_getlocal(L, ar, REQUIRED) != NULL;
 }
 
 void pyi_lua_open_require(lua_State *L) {

@@ -10,12 +10,8 @@
  */
 #include "lua_task.h"
 #include "lua_raise.h"
-#include <errno.h>
 #include <math.h>
 #include <poll.h>
-#include <pthread.h>
-#include <string.h>
-#include <sys/eventfd.h>
 
 #define TASK_TYPE   "pyisolate.task"
 #define TOLD_OFTEN  16 /* times that a cancelled task is told so */
@@ -41,13 +37,6 @@ struct pyi_task {
     pyi_record *reply;        // owned
 };
 
-struct pyi_inbox {
-    pthread_mutex_t lock;
-    pyi_record *first, **last;
-    int fd;        /* eventfd */
-    unsigned refs; /* the loop, and each record in flight */
-};
-
 struct pyi_tasks {
     lua_State *L;
     pyi_inbox *inbox;
@@ -66,67 +55,6 @@ static pyi_tasks *tasks_of(lua_State *L) {
     pyi_tasks *t = lua_touserdata(L, -1);
     lua_pop(L, 1);
     return t;
-}
-
-/* ---- inbox -------------------------------------------------------------------------------------
- */
-
-static pyi_inbox *inbox_new(void) {
-    pyi_inbox *i = calloc(1, sizeof(*i));
-    if (i == NULL || (i->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
-        free(i);
-        return NULL;
-    }
-    pthread_mutex_init(&i->lock, NULL);
-    i->last = &i->first;
-    i->refs = 1;
-    return i;
-}
-
-static void inbox_unref(pyi_inbox *i) {
-    pthread_mutex_lock(&i->lock);
-    bool last = --i->refs == 0;
-    pthread_mutex_unlock(&i->lock);
-    if (!last) {
-        return;
-    }
-    while (i->first != NULL) {
-        pyi_record *r = i->first;
-        i->first = r->next;
-        r->inbox = NULL;
-        pyi_record_free(r);
-    }
-    close(i->fd);
-    pthread_mutex_destroy(&i->lock);
-    free(i);
-}
-
-void pyi_inbox_push(pyi_record *r) {
-    pyi_inbox *i = r->inbox;
-    static const uint64_t one = 1;
-    pthread_mutex_lock(&i->lock);
-    bool was_empty = i->first == NULL;
-    r->next = NULL;
-    *i->last = r;
-    i->last = &r->next;
-    r->inbox = NULL; /* the list holds it now; the reference goes below */
-    if (was_empty && write(i->fd, &one, sizeof(one)) < 0 && errno != EAGAIN) {
-        abort(); /* an eventfd of ours: cannot be */
-    }
-    pthread_mutex_unlock(&i->lock);
-    inbox_unref(i);
-}
-
-static pyi_record *inbox_take(pyi_inbox *i) {
-    uint64_t count;
-    pthread_mutex_lock(&i->lock);
-    pyi_record *all = i->first;
-    i->first = NULL;
-    i->last = &i->first;
-    bool was_set = read(i->fd, &count, sizeof(count)) > 0;
-    (void)was_set; /* nothing to read means nothing to take */
-    pthread_mutex_unlock(&i->lock);
-    return all;
 }
 
 /* ---- queues ------------------------------------------------------------------------------------
@@ -218,10 +146,7 @@ pyi_record *pyi_record_new(lua_State *L, pyi_extension *x) {
         luaL_error(L, "out of memory");
         return NULL;
     }
-    pthread_mutex_lock(&t->inbox->lock);
-    t->inbox->refs++;
-    pthread_mutex_unlock(&t->inbox->lock);
-    r->inbox = t->inbox;
+    r->inbox = pyi_inbox_ref(t->inbox);
     r->task = task;
     r->extension = x;
     return r;
@@ -232,7 +157,7 @@ void pyi_record_free(pyi_record *r) {
         return;
     }
     if (r->inbox != NULL) {
-        inbox_unref(r->inbox);
+        pyi_inbox_unref(r->inbox);
     }
     free(r->detail);
     free(r->bytes);
@@ -252,7 +177,7 @@ pyi_record *pyi_task_reply(lua_State *L) {
 }
 
 static void deliver(pyi_tasks *t) {
-    pyi_record *r = inbox_take(t->inbox);
+    pyi_record *r = pyi_inbox_take(t->inbox);
     while (r != NULL) {
         pyi_record *next = r->next;
         pyi_task *task = r->task;
@@ -395,7 +320,7 @@ static void turn(pyi_tasks *t, int stop_fd, int64_t end_ns) {
     if (end_ns == FOREVER && t->main->state >= TASK_DONE) {
         return;
     }
-    struct pollfd fds[2] = {{.fd = t->inbox->fd, .events = POLLIN},
+    struct pollfd fds[2] = {{.fd = pyi_inbox_fd(t->inbox), .events = POLLIN},
                             {.fd = stop_fd, .events = POLLIN}};
     if (poll(fds, stop_fd >= 0 && !t->stopped ? 2 : 1, poll_ms(t, end_ns)) > 0) {
         deliver(t);
@@ -508,7 +433,7 @@ bool pyi_tasks_pop_failure(pyi_tasks *t) {
 
 pyi_err pyi_tasks_new(lua_State *L, pyi_tasks **ret, pyi_error *e) {
     pyi_tasks *t = calloc(1, sizeof(*t));
-    if (t == NULL || (t->inbox = inbox_new()) == NULL) {
+    if (t == NULL || (t->inbox = pyi_inbox_new()) == NULL) {
         free(t);
         return pyi_error_set(e, PYI_ENOMEM, "lua.attach",
                              "no memory or descriptor for the loop of main");
@@ -523,7 +448,7 @@ pyi_err pyi_tasks_new(lua_State *L, pyi_tasks **ret, pyi_error *e) {
 
 void pyi_tasks_free(pyi_tasks *t) {
     if (t != NULL) {
-        inbox_unref(t->inbox);
+        pyi_inbox_unref(t->inbox);
         free(t);
     }
 }

@@ -64,3 +64,13 @@ int pyi_task_wait(lua_State *L, pyi_record *r, lua_KFunction k);
 pyi_record *pyi_task_reply(lua_State *L);
 /// Any thread: gives the record back.
 void pyi_inbox_push(pyi_record *r);
+
+/* ---- the inbox (lua_inbox.c), for the loop
+ * ------------------------------------------------------- */
+
+pyi_inbox *pyi_inbox_new(void); /* NULL: no memory or descriptor */
+pyi_inbox *pyi_inbox_ref(pyi_inbox *i);
+void pyi_inbox_unref(pyi_inbox *i);
+int pyi_inbox_fd(const pyi_inbox *i); /* readable while records wait */
+/// All that have come back, the first one first; NULL: none.
+pyi_record *pyi_inbox_take(pyi_inbox *i);

@@ -73,3 +73,9 @@ pyi_err pyi_read_source(const char *path, char **ret_text, size_t *ret_len,
 /* Parts of a state, for lua_vm.c alone. */
 void pyi_lua_open_libs(lua_State *L);
 void pyi_lua_open_require(lua_State *L);
+/// Pushes Lua's own pattern functions: for the modules of the host, whose patterns and inputs are
+/// bounded.
+void pyi_lua_push_raw(lua_State *L);
+/// If `ar` (of lua_getstack) is `require` itself: pushes the name of the chunk that it runs, and is
+/// true.
+bool pyi_lua_push_required(lua_State *L, lua_Debug *ar);

@@ -1,9 +1,13 @@
 --- Checks of single values: each returns nil and what is wrong with it, or the value (made absolute, where it names
 --- a path). Pure but for `at`, which knows the configuration's folder: at.absolute(path), at.stat(path).
 
-local find, match, gsub, sub = string.find, string.match, string.gsub, string.sub
+-- Lua's own pattern functions (`require` gives them to modules of the host): inputs are bounded below.
+local raw = select(2, ...)
+local find, match, gsub, gmatch, sub = raw.find, raw.match, raw.gsub, raw.gmatch, string.sub
 
 local checks = {}
+
+local LONGEST = 2048 -- characters of a requirement
 
 local function shaped(pattern, expected)
   return function(value)
@@ -79,7 +83,7 @@ local OPERATORS = { ["=="] = true, ["==="] = true, ["!="] = true, ["<="] = true,
   [">"] = true, ["~="] = true }
 
 local function versions_are_good(text)
-  for part in string.gmatch(text .. ",", "([^,]*),") do
+  for part in gmatch(text .. ",", "([^,]*),") do
     local operator, version = match(part, "^%s*([=!<>~]+)%s*([%w.*+!_-]+)%s*$")
     if not operator or not OPERATORS[operator] or not find(version, "^[%w*]") then
       return false
@@ -103,7 +107,7 @@ local function extras_are_good(extras)
   if find(extras, "^%s*$") then
     return true
   end
-  for extra in string.gmatch(extras .. ",", "([^,]*),") do
+  for extra in gmatch(extras .. ",", "([^,]*),") do
     if not find(extra, "^%s*%w[%w._-]*%s*$") then
       return false
     end
@@ -124,7 +128,7 @@ local function split_name(text)
   return name, rest
 end
 
-local function check_path(value, path, prefix, at)
+local function check_path(path, prefix, at)
   if find(path, "[%c`|&;$<>\"'\\]") then
     return nil, "has characters that a path here cannot have"
   end
@@ -133,7 +137,7 @@ local function check_path(value, path, prefix, at)
   if not at.stat(absolute) then
     return nil, "does not exist (looked for " .. absolute .. ")"
   end
-  return prefix .. absolute .. (extras or ""), value
+  return prefix .. absolute .. (extras or "")
 end
 
 local function is_path(text)
@@ -145,10 +149,10 @@ local function is_path(text)
 end
 
 local function check_common(value)
-  if find(value, "^%s*$") then
+  if #value <= LONGEST and find(value, "^%s*$") then
     return "is empty"
-  elseif #value > 2048 then
-    return "is longer than 2048 characters"
+  elseif #value > LONGEST then
+    return "is longer than " .. LONGEST .. " characters"
   elseif find(value, "%c") then
     return "has a line break or control character: give each requirement as an item of its own"
   elseif find(value, "^%s*%-") then
@@ -198,15 +202,18 @@ end
 
 --- All that can be installed: a specifier, "name @ URL", a URL, a path, "-e PATH".
 function checks.requirement(value, at)
+  if #value > LONGEST then
+    return nil, "is longer than " .. LONGEST .. " characters"
+  end
   local editable = match(value, "^%-e%s+([^%-%s].*)$")
   if editable then
-    return check_path(value, editable, "-e ", at)
+    return check_path(editable, "-e ", at)
   end
   local wrong = check_common(value)
   if wrong then
     return nil, wrong
   elseif is_path(value) then
-    return check_path(value, value, "", at)
+    return check_path(value, "", at)
   elseif find(value, "^[%a][%w+.-]*://") then
     return check_direct(value, value)
   end

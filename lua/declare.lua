@@ -7,10 +7,11 @@
 --   handle(index, name)          the handle of the index-th extension
 
 local validate = require "pyisolate.validate"
-local locate = require "pyisolate.locate"
+local lines = require "pyisolate.locate"
 
 local type, ipairs, tostring = type, ipairs, tostring
-local lower, match = string.lower, string.match
+local lower, find = string.lower, string.find
+local match = select(2, ...).match
 local sort = table.sort
 
 local function new(host)
@@ -18,8 +19,12 @@ local function new(host)
   local named = {} -- lower-case name -> where it was declared
   local lines_of = {}
 
-  local function place()
+  local function place(word)
     local chunk, file, line = host.caller()
+    if not line then
+      local source = host.source(chunk)
+      line = source and lines.tail(source, word) or 1
+    end
     return { chunk = chunk, file = file, line = line }
   end
 
@@ -28,7 +33,7 @@ local function new(host)
     local key = at.chunk .. ":" .. at.line
     if not lines_of[key] then
       local source = host.source(at.chunk)
-      lines_of[key] = source and locate(source, at.line, word) or {}
+      lines_of[key] = source and lines.locate(source, at.line, word) or {}
     end
     while path do
       if lines_of[key][path] then
@@ -72,7 +77,7 @@ local function new(host)
   local api = {}
 
   function api.manager(given)
-    local at = place()
+    local at = place("manager")
     local clean, later, report, flush = check("manager", given, at, function()
       return "manager: "
     end)
@@ -84,10 +89,10 @@ local function new(host)
   end
 
   function api.extension(given)
-    local at = place()
+    local at = place("extension")
     local name = type(given) == "table" and type(given.name) == "string" and given.name or nil
     local clean, later, report, flush = check("extension", given, at, function()
-      return name and #name <= 64 and not string.find(name, "%c") and "extension '" .. name .. "': " or "extension: "
+      return name and #name <= 64 and not find(name, "%c") and "extension '" .. name .. "': " or "extension: "
     end)
     local where = at.file .. ":" .. at.line
     if clean.name then

@@ -87,7 +87,7 @@ end
 local INTRO = [[
 # Configuration
 
-<!-- Made from lua/schema.lua by `pyisolate-host schema --markdown`: change it there. -->
+<!-- Made from lua/schema.lua by `pyisolate-host schema markdown`: change it there. -->
 
 A configuration is a Lua file. It declares a manager and extensions, and may define `pyisolate.main`.
 
@@ -213,7 +213,7 @@ return pyisolate
 ]]
 
 function docs.luals()
-  local lines = { "---@meta pyisolate", "-- Made from lua/schema.lua by `pyisolate-host schema --luals`.", "" }
+  local lines = { "---@meta pyisolate", "-- Made from lua/schema.lua by `pyisolate-host schema luals`.", "" }
   add_class(lines, "pyisolate.manager", schema.manager)
   add_class(lines, "pyisolate.extension", schema.extension)
   return concat(lines, "\n") .. "\n" .. LUALS_API

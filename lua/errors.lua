@@ -2,7 +2,7 @@
 
 local type, tostring, rawget, ipairs = type, tostring, rawget, ipairs
 local concat = table.concat
-local gsub = string.gsub
+local find, gsub = string.find, string.gsub
 
 local errors = {}
 
@@ -23,9 +23,9 @@ local function add(lines, err, depth)
   end
   local traceback = rawget(err, "traceback")
   if traceback then
-    lines[#lines + 1] = gsub(tostring(traceback), "\n+$", "")
+    lines[#lines + 1] = (gsub(tostring(traceback), "\n+$", ""))
   end
-  if not (traceback and string.find(traceback, errors.line(err), 1, true)) then
+  if not (traceback and find(traceback, errors.line(err), 1, true)) then
     lines[#lines + 1] = errors.line(err)
   end
   for _, note in ipairs(rawget(err, "notes") or {}) do

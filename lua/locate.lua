@@ -5,7 +5,8 @@
 -- { a = 10, b = 10, ["b[1]"] = 11, ["b.c"] = 12 }. Fields that a program computes are not found; the call's
 -- own line stands for them.
 
-local find, match, sub, byte = string.find, string.match, string.sub, string.byte
+local raw = select(2, ...)
+local find, match, gmatch, sub, byte = raw.find, raw.match, raw.gmatch, string.sub, string.byte
 
 local OPEN = { ["{"] = "}", ["("] = ")", ["["] = "]" }
 local CLOSE = { ["}"] = true, [")"] = true, ["]"] = true }
@@ -190,4 +191,15 @@ local function locate(source, line, word)
   return lines
 end
 
-return locate
+--- The line of the last `return ... word`: a call in tail position, which leaves no line behind.
+local function tail(source, word)
+  local line, found = 1, 1
+  for text in gmatch(source, "([^\n]*)\n?") do
+    local at = find(text, "return", 1, true)
+    found = at and find(text, word, at, true) and line or found
+    line = line + 1
+  end
+  return found
+end
+
+return { locate = locate, tail = tail }

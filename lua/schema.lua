@@ -177,7 +177,7 @@ end
 
 local rules = {
   { text = "`isolated = false` runs in the host's process: it excludes `sandbox`, `sandbox_mode` other than "
-      .. "`disabled`, `python`, `environment`, `env`, `env_inherit`, `threads`, `package_manager = \"conda\"` and the conda keys.",
+      .. "`disabled`, `python`, `environment`, `env`, `env_inherit`, `package_manager = \"conda\"` and the conda keys.",
     test = excludes("isolated", { "sandbox", "python", "environment", "env", "env_inherit", "conda_channels",
       "conda_dependencies", "conda_platforms", "conda_python", "sealed_host_ro_paths" },
       "cannot be used with isolated = false: the extension shares the host's process and Python; remove it, or isolated = false",

@@ -7,8 +7,10 @@
 local schema = require "pyisolate.schema"
 local checks = require "pyisolate.checks"
 
-local type, pairs, ipairs, tostring, select = type, pairs, ipairs, tostring, select
-local format, sub, lower, gsub = string.format, string.sub, string.lower, string.gsub
+local raw = select(2, ...)
+local type, pairs, ipairs, tostring, select, next = type, pairs, ipairs, tostring, select, next
+local format, sub, lower, byte = string.format, string.sub, string.lower, string.byte
+local find, gsub = raw.find, raw.gsub
 local math_type, floor, huge = math.type, math.floor, math.huge
 local sort, concat, min = table.sort, table.concat, math.min
 
@@ -17,8 +19,9 @@ local validate = {}
 -- ---- words ---------------------------------------------------------------------------------------
 
 local function quote(text)
+  text = #text > 400 and sub(text, 1, 400) or text
   text = gsub(text, "[%c\\\"]", function(c)
-    return c == "\n" and "\\n" or c == '"' and '\\"' or c == "\\" and "\\\\" or format("\\%d", string.byte(c))
+    return c == "\n" and "\\n" or c == '"' and '\\"' or c == "\\" and "\\\\" or format("\\%d", byte(c))
   end)
   if #text > 80 then
     text = sub(text, 1, 77) .. "..."
@@ -64,6 +67,9 @@ function validate.nearest(word, names)
   local best, least = nil, floor(#word / 3) + 1
   for _, name in ipairs(names) do
     local distance = validate.distance(lower(word), lower(name))
+    if #word >= 4 and sub(name, 1, #word) == word then
+      distance = min(distance, 1) -- the beginning of it
+    end
     if distance <= least and distance < #name then
       best, least = name, distance - 1
     end
@@ -79,7 +85,8 @@ local function unknown(key, options)
     end
   end
   local near = validate.nearest(key, names)
-  return "unknown key " .. quote(key) .. (near and ': did you mean "' .. near .. '"?' or "; `pyisolate-host schema` lists the keys")
+  return "unknown key " .. quote(key)
+    .. (near and ': did you mean "' .. near .. '"?' or "; `pyisolate-host schema` lists the keys")
 end
 
 -- ---- one value -----------------------------------------------------------------------------------
@@ -121,7 +128,7 @@ local function good_path(option, value, context, place)
   if value == "" then
     context.report(place, place .. " is empty")
     return nil
-  elseif string.find(value, "%c") then
+  elseif find(value, "%c") then
     context.report(place, place .. " " .. quote(value) .. " has control characters")
     return nil
   end
@@ -192,7 +199,7 @@ local types = {}
 function types.string(option, value, context, path)
   if type(value) ~= "string" then
     return wrong_type(path, "a string", value, context)
-  elseif string.find(value, "\0", 1, true) then
+  elseif find(value, "\0", 1, true) then
     context.report(path, path .. " has a NUL byte")
     return nil
   end
