@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, CallFailed, Workspace
+from harness import CallFailed, Workspace
 from pythons import Python, all_pythons
 
 
@@ -140,13 +140,3 @@ def test_a_module_named_like_the_standard_library_works_or_is_refused_with_that_
         assert finished.out == "mine\n"
     else:
         assert "queue" in finished.err and "standard library" in finished.err
-
-
-@pytest.mark.parametrize("sample", ["quickstart", "crash", "two-numpys"])
-def test_samples_run(workspace: Workspace, sample: str) -> None:
-    import shutil
-
-    shutil.copytree(ROOT / "samples" / sample, workspace.folder / sample, ignore=shutil.ignore_patterns("venvs"))
-    finished = workspace.run(f"{sample}/config.lua", timeout=300)
-    assert finished.status == 0, finished.err
-    assert finished.out
