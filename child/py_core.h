@@ -17,8 +17,8 @@ static inline void pyi_cleanup_pyref(void *p) {
     Py_XDECREF(o);
 }
 
-/// Drops its reference at the end of the block.
-#define PYI_AUTO_PYREF __attribute__((cleanup(pyi_cleanup_pyref)))
+/// Drops its reference at the end of the block, which may be all that is done with it.
+#define PYI_AUTO_PYREF __attribute__((cleanup(pyi_cleanup_pyref), unused))
 
 /* In the limited API only from 3.10, but exported by every libpython of 3.9 as well. */
 extern const char *PyUnicode_AsUTF8AndSize(PyObject *unicode, Py_ssize_t *size);
