@@ -4,7 +4,7 @@
  * A pool of REP contexts keeps receives posted. A context that has received belongs to its request
  * until the reply is sent, then it receives again:
  *
- *     RECEIVING --frame--> HELD (queued, then served) --reply--> SENDING --sent--> RECEIVING
+ *     RECEIVING --frame--> HELD (queued, then served) --reply--> RECEIVING
  *
  * The pool grows when few are left, so any number of calls can be in flight. Frames go through one
  * queue under a mutex; the eventfd is written only when the queue's reader has seen it empty, so a
@@ -26,16 +26,13 @@
 #define FIRST_RECEIVES    16u
 #define FEW_RECEIVES      8u
 #define HANDSHAKE_TIMEOUT 30000 /* ms: the host's answer to HELLO */
-#define FLUSH_TIMEOUT_S   2     /* replies still being written when the link closes */
-
-typedef enum slot_state { RECEIVING, HELD, SENDING } slot_state;
 
 typedef struct slot {
     pyi_request rq; /* first: given out, and found again from */
     pyi_link *link;
     nng_ctx ctx;
-    nng_aio *aio;
-    slot_state state;
+    nng_aio *recv; /* its callback queues the frame */
+    nng_aio *send; /* without one: the next receive does not wait for the end of the reply */
     bool cancelled;
     bool called; /* a CALL, so that it counts as in flight */
     int cancel_reason;
@@ -57,10 +54,9 @@ struct pyi_link {
     void *arg;
     atomic_bool woken;
     pthread_mutex_t lock; /* all below */
-    pthread_cond_t sent;
-    bool signaled; /* the eventfd has been written since the reader saw the queue empty */
+    bool signaled;        /* the eventfd has been written since the reader saw the queue empty */
     bool closing, host_gone;
-    unsigned idle, slots, sending;
+    unsigned idle, slots;
     slot *head, *tail;
     slot *all;
 };
@@ -120,14 +116,15 @@ static pyi_writer writer_on(nng_msg *msg, size_t limit) {
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
-static void signal_reader(pyi_link *l) {
-    if (!l->signaled) {
-        l->signaled = true;
-        eventfd_write(l->efd, 1);
-    }
+/* Under the lock: whether the reader must be woken. The write comes after the lock, which he needs.
+ */
+static bool must_signal(pyi_link *l) {
+    bool must = !l->signaled;
+    l->signaled = true;
+    return must;
 }
 
-static void enqueue(pyi_link *l, slot *s) {
+static bool enqueue(pyi_link *l, slot *s) {
     s->next = NULL;
     if (l->tail != NULL) {
         l->tail->next = s;
@@ -135,7 +132,7 @@ static void enqueue(pyi_link *l, slot *s) {
         l->head = s;
     }
     l->tail = s;
-    signal_reader(l);
+    return must_signal(l);
 }
 
 static slot *dequeue(pyi_link *l) {
@@ -149,14 +146,32 @@ static slot *dequeue(pyi_link *l) {
     return s;
 }
 
+/* Waits for the end of a send. What it did not take is still the aio's. */
+static void drop_unsent(nng_aio *aio) {
+    nng_aio_wait(aio);
+    nng_msg_free(nng_aio_get_msg(aio));
+    nng_aio_set_msg(aio, NULL);
+}
+
 /* ---- slots ----------------------------------------------------------------------------------- */
 
 static void on_slot(void *arg);
 
 static void receive(slot *s) {
-    s->state = RECEIVING;
     s->called = s->cancelled = false;
-    nng_ctx_recv(s->ctx, s->aio);
+    nng_ctx_recv(s->ctx, s->recv);
+}
+
+static void slot_free(slot *s) {
+    if (s->send != NULL) {
+        nng_aio_free(s->send);
+    }
+    if (s->recv != NULL) {
+        nng_aio_free(s->recv); /* waits for its callback */
+    }
+    nng_msg_free(s->in);
+    nng_msg_free(s->out);
+    free(s);
 }
 
 static slot *slot_new(pyi_link *l) {
@@ -165,13 +180,9 @@ static slot *slot_new(pyi_link *l) {
         return NULL;
     }
     s->link = l;
-    if (nng_aio_alloc(&s->aio, on_slot, s) != 0) {
-        free(s);
-        return NULL;
-    }
-    if (nng_ctx_open(&s->ctx, l->call) != 0) {
-        nng_aio_free(s->aio);
-        free(s);
+    if (nng_aio_alloc(&s->recv, on_slot, s) != 0 || nng_aio_alloc(&s->send, NULL, NULL) != 0 ||
+        nng_ctx_open(&s->ctx, l->call) != 0) {
+        slot_free(s);
         return NULL;
     }
     return s;
@@ -238,7 +249,7 @@ static bool parse(slot *s) {
 
 static void on_received(slot *s) {
     pyi_link *l = s->link;
-    s->in = nng_aio_get_msg(s->aio);
+    s->in = nng_aio_get_msg(s->recv);
     if (!parse(s)) {
         nng_msg_free(pyi_steal(&s->in));
         receive(s);
@@ -248,36 +259,23 @@ static void on_received(slot *s) {
         tell_cancelled(l, s->rq.id, cancel_reason(s));
     }
     pthread_mutex_lock(&l->lock);
-    s->state = HELD;
     l->idle--;
     bool few = l->idle < FEW_RECEIVES && l->slots < l->max_slots;
     unsigned more = l->slots < PYI_POSTED_RECEIVES ? l->slots : PYI_POSTED_RECEIVES;
-    enqueue(l, s);
+    bool wake = enqueue(l, s);
     pthread_mutex_unlock(&l->lock);
+    if (wake) {
+        eventfd_write(l->efd, 1);
+    }
     if (few) {
         add_receives(l, more);
     }
 }
 
-static void on_sent(slot *s, int rv) {
-    pyi_link *l = s->link;
-    if (rv != 0) {
-        nng_msg_free(nng_aio_get_msg(s->aio)); /* not taken */
-    }
-    pthread_mutex_lock(&l->lock);
-    l->sending--;
-    l->idle++;
-    pthread_cond_signal(&l->sent);
-    pthread_mutex_unlock(&l->lock);
-    receive(s);
-}
-
 static void on_slot(void *arg) {
     slot *s = arg;
-    int rv = nng_aio_result(s->aio);
-    if (s->state == SENDING) {
-        on_sent(s, rv);
-    } else if (rv == 0) {
+    int rv = nng_aio_result(s->recv);
+    if (rv == 0) {
         on_received(s);
     } else if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
         receive(s);
@@ -287,12 +285,6 @@ static void on_slot(void *arg) {
 /* ---- the service socket: one request at a time, the RPC thread waits ----------------------------
  */
 
-/* What a send did not take is still the aio's. */
-static void drop_unsent(pyi_link *l) {
-    nng_msg_free(nng_aio_get_msg(l->service_aio));
-    nng_aio_set_msg(l->service_aio, NULL);
-}
-
 static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_set_msg(l->service_aio, msg);
     nng_aio_set_timeout(l->service_aio, HANDSHAKE_TIMEOUT);
@@ -300,7 +292,7 @@ static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_wait(l->service_aio);
     int rv = nng_aio_result(l->service_aio);
     if (rv != 0) {
-        drop_unsent(l);
+        drop_unsent(l->service_aio);
     }
     return rv;
 }
@@ -382,8 +374,11 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     pyi_link *l = arg;
     pthread_mutex_lock(&l->lock);
     l->host_gone = true;
-    signal_reader(l);
+    bool wake = must_signal(l);
     pthread_mutex_unlock(&l->lock);
+    if (wake) {
+        eventfd_write(l->efd, 1);
+    }
     nng_aio_cancel(l->service_aio); /* a handshake would wait for an answer that cannot come */
 }
 
@@ -426,7 +421,6 @@ pyi_err pyi_link_open(const pyi_link_config *config, pyi_link **ret, pyi_error *
         return pyi_error_set(e, PYI_ENOMEM, "link.open", "out of memory");
     }
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->sent, NULL);
     l->fork_count = atomic_load(&fork_count);
     l->max_payload = config->max_payload;
     l->max_slots = config->max_concurrency + PYI_POSTED_RECEIVES;
@@ -457,7 +451,7 @@ pyi_err pyi_link_handshake(pyi_link *l, pyi_error *e) {
     nng_aio_wait(l->service_aio); /* HELLO's send, begun by open */
     int rv = nng_aio_result(l->service_aio);
     if (rv != 0) {
-        drop_unsent(l);
+        drop_unsent(l->service_aio);
         return nng_failed(e, rv, "the host cannot be reached");
     }
     return service_answer(l, e);
@@ -504,20 +498,24 @@ static bool is_for_link(const slot *s) {
     return s->cancelled || s->rq.type == PYI_FRAME_CANCEL || s->rq.type == PYI_FRAME_PING;
 }
 
-/* One look at the queue: true when `*ret` or `*err` is the answer, false when it is empty. */
+static void drain_eventfd(pyi_link *l) {
+    eventfd_t ignored;
+    (void)eventfd_read(l->efd, &ignored);
+}
+
+/*
+ * One look at the queue: true when `*ret` or `*err` is the answer, false when it is empty. The
+ * eventfd is drained before the look, never after: what is queued later writes it again.
+ */
 static bool look(pyi_link *l, slot **ret, pyi_err *err) {
     pthread_mutex_lock(&l->lock);
     slot *s = dequeue(l);
     *err = PYI_OK;
     if (s == NULL) {
+        l->signaled = false;
         if (l->host_gone) {
             *err = PYI_EDIED;
-        } else if (l->signaled || atomic_load(&l->woken)) {
-            eventfd_t ignored;
-            (void)eventfd_read(l->efd, &ignored);
-            l->signaled = false;
-        }
-        if (atomic_exchange(&l->woken, false) && *err == PYI_OK) {
+        } else if (atomic_exchange(&l->woken, false)) {
             *err = PYI_ECANCELLED;
         }
     }
@@ -526,10 +524,24 @@ static bool look(pyi_link *l, slot **ret, pyi_err *err) {
     return s != NULL || *err != PYI_OK;
 }
 
+/* Sleeps until there may be something. */
+static pyi_err sleep_until_signaled(pyi_link *l, int timeout_ms, pyi_error *e) {
+    int n = poll(&(struct pollfd){.fd = l->efd, .events = POLLIN}, 1, timeout_ms);
+    if (n == 0) {
+        return pyi_error_set(e, PYI_EDEADLINE, "link.next", "nothing came");
+    }
+    if (n < 0) { /* a signal: the caller may have a handler to run */
+        return pyi_error_set(e, PYI_ECANCELLED, "link.next", "woken by a signal");
+    }
+    drain_eventfd(l);
+    return PYI_OK;
+}
+
 pyi_err pyi_link_next(pyi_link *l, int timeout_ms, pyi_request **ret, pyi_error *e) {
     if (PYI_UNLIKELY(is_dead(l))) {
         return dead(e);
     }
+    bool drained = false;
     for (;;) {
         slot *s;
         pyi_err err;
@@ -545,15 +557,14 @@ pyi_err pyi_link_next(pyi_link *l, int timeout_ms, pyi_request **ret, pyi_error 
             *ret = &s->rq;
             return PYI_OK;
         }
-        if (timeout_ms == 0) {
+        if (timeout_ms == 0 && drained) {
             return PYI_EDEADLINE; /* e untouched: this is the drain's ordinary end */
         }
-        int n = poll(&(struct pollfd){.fd = l->efd, .events = POLLIN}, 1, timeout_ms);
-        if (n == 0) {
-            return pyi_error_set(e, PYI_EDEADLINE, "link.next", "nothing came");
-        }
-        if (n < 0) { /* a signal: the caller may have a handler to run */
-            return pyi_error_set(e, PYI_ECANCELLED, "link.next", "woken by a signal");
+        if (timeout_ms == 0) { /* whoever watches the eventfd must find it quiet */
+            drain_eventfd(l);
+            drained = true;
+        } else if ((err = sleep_until_signaled(l, timeout_ms, e)) != PYI_OK) {
+            return err;
         }
     }
 }
@@ -603,29 +614,27 @@ void pyi_link_reply_send(pyi_link *l, pyi_request *rq) {
     } else {
         nng_msg_chop(out, nng_msg_len(out) - s->writer.len);
     }
+    drop_unsent(s->send);
+    nng_aio_set_msg(s->send, out);
+    nng_ctx_send(s->ctx, s->send);
     pthread_mutex_lock(&l->lock);
-    s->state = SENDING;
-    l->sending++;
+    l->idle++;
     pthread_mutex_unlock(&l->lock);
-    nng_aio_set_msg(s->aio, out);
-    nng_ctx_send(s->ctx, s->aio);
+    receive(s);
 }
 
 /* ---- close ----------------------------------------------------------------------------------- */
 
-/* The answer to STOP must leave the process before its sockets go. */
+/* The answer to STOP must leave the process before its sockets go. A host that does not read kills
+ * us. */
 static void flush(pyi_link *l) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += FLUSH_TIMEOUT_S;
     pthread_mutex_lock(&l->lock);
     l->closing = true;
-    while (l->sending > 0 && !l->host_gone) {
-        if (pthread_cond_timedwait(&l->sent, &l->lock, &until) != 0) {
-            break;
-        }
-    }
+    slot *all = l->all;
     pthread_mutex_unlock(&l->lock);
+    for (slot *s = all; s != NULL; s = s->all_next) {
+        drop_unsent(s->send);
+    }
 }
 
 static slot *take_any(pyi_link *l) {
@@ -640,10 +649,7 @@ static slot *take_any(pyi_link *l) {
 
 static void free_slots(pyi_link *l) {
     for (slot *s; (s = take_any(l)) != NULL;) {
-        nng_aio_free(s->aio); /* waits for its callback */
-        nng_msg_free(s->in);
-        nng_msg_free(s->out);
-        free(s);
+        slot_free(s);
     }
 }
 
@@ -657,8 +663,7 @@ void pyi_link_close(pyi_link *l) {
         nng_close(l->service);
         free_slots(l);
         if (l->service_aio != NULL) {
-            nng_aio_wait(l->service_aio);
-            drop_unsent(l);
+            drop_unsent(l->service_aio);
             nng_aio_free(l->service_aio);
         }
     }
@@ -666,6 +671,5 @@ void pyi_link_close(pyi_link *l) {
         close(l->efd);
     }
     pthread_mutex_destroy(&l->lock);
-    pthread_cond_destroy(&l->sent);
     free(l);
 }

@@ -223,6 +223,8 @@ int main(int argc, char **argv) {
     snprintf(url, sizeof url, "ipc:///tmp/pyi-bench-%d", (int)getpid());
     pid_t server = fork(); // before the first nng call: nng does not survive a fork
     if (server == 0) {
+        setsid(); // as our children have: the kernel schedules by session, and that costs a call
+                  // some microseconds
         execl("/proc/self/exe", "bench_nng", "serve", url, (char *)NULL);
         _exit(127);
     }
