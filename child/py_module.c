@@ -215,12 +215,26 @@ int pyi_core_embed(pyi_spec *spec) {
 
 /* ---- host ------------------------------------------------------------------------------------ */
 
+/* Outside the limited API, exported by 3.9 to 3.14: what -E and -s set. */
+extern int Py_IgnoreEnvironmentFlag __attribute__((weak));
+extern int Py_NoUserSiteDirectory __attribute__((weak));
+
+/* As in a child: what the shell says about another Python (PYTHONHOME, PYTHONPATH) must not reach
+ * this one, and packages of the user's own do not count as installed. */
+static void be_isolated(void) {
+    if (&Py_IgnoreEnvironmentFlag != NULL && &Py_NoUserSiteDirectory != NULL) {
+        Py_IgnoreEnvironmentFlag = 1;
+        Py_NoUserSiteDirectory = 1;
+    }
+}
+
 /* Initializes Python once for all servers of this process, and leaves the GIL free. */
 static void init_python(const pyi_spec *spec) {
     if (Py_IsInitialized()) {
         return;
     }
     PyImport_AppendInittab("_pyisolate", PyInit__pyisolate);
+    be_isolated();
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     wchar_t *program = Py_DecodeLocale(spec->python, NULL); /* kept: Python goes on reading it */

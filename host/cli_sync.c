@@ -17,7 +17,6 @@ typedef struct result {
     pyi_env *env; // owned
     char *detail; // owned: the installer's words
     pyi_error error;
-    bool skipped; /* it has no environment of its own */
 } result;
 
 typedef struct sync_state {
@@ -33,10 +32,6 @@ typedef struct sync_state {
 static void prepare(sync_state *s, size_t index) {
     const pyi_extension_config *x = pyi_config_extension(s->config, index);
     result *r = &s->results[index];
-    if (!x->isolated) {
-        r->skipped = true;
-        return;
-    }
     pyi_err err = pyi_env_prepare(pyi_config_manager(s->config), x, pyi_progress_hooks(s->progress),
                                   s->cancel_fd, &r->env, &r->detail, &r->error);
     if (err != PYI_OK) {
@@ -91,11 +86,9 @@ static void say_ready(const char *name, int width, const result *r) {
     int fd = STDOUT_FILENO;
     printf("%s%s%s%*s  ", pyi_term_style(fd, PYI_STYLE_BOLD), name,
            pyi_term_style(fd, PYI_STYLE_NONE), width - pyi_term_columns(name), "");
-    if (r->skipped) {
-        printf("runs in the host: no environment of its own\n");
-        return;
-    }
-    if (r->env->built) {
+    if (strcmp(r->env->id, "host") == 0) {
+        printf("runs in the host");
+    } else if (r->env->built) {
         printf("%sbuilt in %.1f s%s", pyi_term_style(fd, PYI_STYLE_GREEN),
                (double)r->env->took_ns / (double)PYI_NS_PER_S, pyi_term_style(fd, PYI_STYLE_NONE));
     } else {
@@ -112,7 +105,7 @@ static int report(const pyi_cli *cli, const sync_state *s) {
     for (size_t i = 0; i < s->count; i++) {
         const pyi_extension_config *x = pyi_config_extension(s->config, i);
         const result *r = &s->results[i];
-        if (r->env != NULL || r->skipped) {
+        if (r->env != NULL) {
             if (cli->quiet == 0) {
                 say_ready(x->name, width, r);
             }

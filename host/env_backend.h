@@ -40,3 +40,12 @@ pyi_err pyi_env_key(const pyi_env_plan *plan, const char *backend, char ret_id[3
 /// Compiles the runtime's Python package for the interpreter of `plan`, if that is due and
 /// possible.
 void pyi_env_warm_runtime(const pyi_env_plan *plan, const char *python);
+
+/// The Python that `request` names, fit to run extensions. NULL: the machine's default.
+pyi_err pyi_env_find_python(const char *request, pyi_interpreter **ret,
+                            pyi_error *e) PYI_MUST_CHECK;
+
+/// `isolated = false`: the environment is the manager's Python itself. Nothing is made or
+/// installed; on PYI_EENV its packages lack something, *ret_detail lists all of it.
+pyi_err pyi_env_host(const pyi_env_plan *plan, const pyi_manager_config *manager, pyi_env **ret_env,
+                     char **ret_detail, pyi_error *e) PYI_MUST_CHECK;

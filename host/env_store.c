@@ -40,7 +40,7 @@ typedef struct job {
     pyi_list requirements;
     pyi_env_sources sources;
     pyi_interpreter *interpreter;
-    char *envs, *locks, *prefix, *python, *marker, *work, *old, *lock, *link, *cache;
+    char *envs, *locks, *prefix, *python, *marker, *work, *old, *lock, *link;
 } job;
 
 static void job_fini(job *j) {
@@ -48,7 +48,7 @@ static void job_fini(job *j) {
     pyi_env_sources_fini(&j->sources);
     pyi_interpreter_free(j->interpreter);
     char *const all[] = {j->envs, j->locks, j->prefix, j->python, j->marker,
-                         j->work, j->old,   j->lock,   j->link,   j->cache};
+                         j->work, j->old,   j->lock,   j->link};
     for (size_t i = 0; i < PYI_COUNT(all); i++) {
         free(all[i]);
     }
@@ -104,36 +104,14 @@ static pyi_err check_name(const char *name, pyi_error *e) {
     return PYI_OK;
 }
 
-static pyi_err usable(const pyi_interpreter *i, pyi_error *e) {
-    if (i->free_threaded) {
-        return pyi_error_set(e, PYI_EUNAVAILABLE, "env.python",
-                             "'%s' is a free-threaded build, which has no stable ABI; take the "
-                             "ordinary build of Python %d.%d",
-                             i->executable, i->major, i->minor);
-    }
-    return PYI_OK;
-}
-
-static pyi_err find_cache(job *j, pyi_error *e) {
-    char dir[4000];
-    bool ok = true;
-    if (pyi_cache_dir(dir, sizeof(dir), e) != PYI_OK) {
-        pyi_error_init(e); /* a machine without a home: ask the interpreter each time */
-        return PYI_OK;
-    }
-    j->cache = text(&ok, "%s/pythons", dir);
-    return ok ? PYI_OK : no_memory(e);
-}
-
 static pyi_err find_interpreter(job *j, const pyi_manager_config *manager, pyi_error *e) {
     const char *wanted = j->plan.extension->python;
     wanted = wanted != NULL ? wanted : manager->python;
-    if (find_cache(j, e) != PYI_OK ||
-        pyi_interpreter_find(wanted, j->cache, &j->interpreter, e) != PYI_OK) {
+    if (pyi_env_find_python(wanted, &j->interpreter, e) != PYI_OK) {
         return e->code;
     }
     j->plan.interpreter = j->interpreter;
-    return usable(j->interpreter, e);
+    return PYI_OK;
 }
 
 static pyi_err name_paths(job *j, const char *name, pyi_error *e) {
@@ -394,9 +372,7 @@ static pyi_err prepare_existing(job *j, int64_t began, pyi_env **ret_env, pyi_er
     pyi_hash_field(h, "existing", j->prefix);
     pyi_hash_hex(h, j->id, sizeof(j->id));
     pyi_hash_free(h);
-    if (find_cache(j, e) != PYI_OK ||
-        pyi_interpreter_find(j->python, j->cache, &j->interpreter, e) != PYI_OK ||
-        usable(j->interpreter, e) != PYI_OK) {
+    if (pyi_env_find_python(j->python, &j->interpreter, e) != PYI_OK) {
         return pyi_error_wrap(e, "environment '%s'", folder);
     }
     j->plan.interpreter = j->interpreter;
@@ -421,7 +397,8 @@ pyi_err pyi_env_prepare(const pyi_manager_config *manager, const pyi_extension_c
         return pyi_error_set(e, PYI_EUNAVAILABLE, "env", "'%s': conda is not available yet",
                              extension->name);
     }
-    pyi_err err = extension->environment != NULL
+    pyi_err err = !extension->isolated ? pyi_env_host(&j.plan, manager, ret_env, &detail, e)
+                  : extension->environment != NULL
                       ? prepare_existing(&j, began, ret_env, e)
                       : prepare_built(&j, manager, began, ret_env, &detail, e);
     if (err != PYI_OK) {

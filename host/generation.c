@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 
 #define LOST_GRACE_MS   1000 /* connection gone, process alive: so long, then it is killed */
+#define ABANDON_MS      1000 /* an in-process thread that saw no host any more: it ends within this */
 #define FAILED_GRACE_MS 2000 /* FAILED told: the process ends by itself within this */
 
 /* ---- references ------------------------------------------------------------------------------ */
@@ -74,6 +75,7 @@ static void end(pyi_generation *g) {
     g->was_stopped = before == STOPPING && g->error.code == PYI_ESTOPPED;
     pyi_loop_cancel(pyi_steal(&g->timer));
     pyi_loop_cancel(pyi_steal(&g->lost_timer));
+    pyi_loop_cancel(pyi_steal(&g->abandon_timer));
     pyi_bus_close(g->bus);
     remove_sockets(g);
     g->config.on_end(g->config.arg, g);
@@ -124,9 +126,7 @@ static void on_exit_event(void *arg, uint32_t events) {
     end(g);
 }
 
-static void on_thread_end(void *arg) {
-    pyi_generation *g = arg;
-    pyi_inproc_free(pyi_steal(&g->inproc));
+static void end_without_process(pyi_generation *g) {
     pthread_mutex_lock(&g->lock);
     g->detail = pyi_steal(&g->failure_detail);
     pthread_mutex_unlock(&g->lock);
@@ -135,6 +135,27 @@ static void on_thread_end(void *arg) {
                   g->config.extension->name);
     pyi_generation_settle(g, &e);
     end(g);
+}
+
+static void on_thread_end(void *arg) {
+    pyi_generation *g = arg;
+    pyi_inproc_free(pyi_steal(&g->inproc));
+    end_without_process(g);
+}
+
+/* A thread cannot be killed. What is stuck in C code must not keep the host from stopping. */
+static void on_abandon_due(void *arg) {
+    pyi_generation *g = arg;
+    g->abandon_timer = NULL;
+    if (!pyi_inproc_abandon(g->inproc)) {
+        return; /* its end is on its way */
+    }
+    g->inproc = NULL;
+    pyi_log_subject subject = {.ext = g->config.extension->name, .generation = g->config.number};
+    pyi_log(PYI_WARNING, "PYI-EXT-STUCK", &subject,
+            "its thread is stuck in a call and is left to itself; with isolated = true it could "
+            "have been killed");
+    end_without_process(g);
 }
 
 static void on_thread_status(void *arg, int status) {
@@ -153,8 +174,11 @@ void pyi_generation_kill(pyi_generation *g, const pyi_error *why) {
     g->killed = true;
     if (g->child.pidfd >= 0) {
         syscall(SYS_pidfd_send_signal, g->child.pidfd, SIGKILL, NULL, 0);
-    } else {
-        pyi_bus_close(g->bus); /* a thread cannot be killed: it ends when it sees the host gone */
+        return;
+    }
+    pyi_bus_close(g->bus); /* a thread cannot be killed: it ends when it sees the host gone */
+    if (g->inproc != NULL && g->abandon_timer == NULL) {
+        g->abandon_timer = pyi_loop_after(g->config.loop, ABANDON_MS, on_abandon_due, g);
     }
 }
 

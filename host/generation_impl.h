@@ -26,6 +26,7 @@ struct pyi_generation {
     pyi_childlog *log;
     pyi_timer *timer; /* start timeout, then the stop's next step */
     pyi_timer *lost_timer;
+    pyi_timer *abandon_timer; /* in-process only */
     bool stop_sent, killed;
     pyi_generation_info info;
     atomic_bool calls_told;

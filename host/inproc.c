@@ -20,6 +20,8 @@ struct pyi_inproc {
     pyi_core_host_fn serve;
     void (*on_end)(void *arg, int status);
     void *arg;
+    pthread_mutex_t lock; /* the two below */
+    bool ended, abandoned;
 };
 
 static struct {
@@ -78,11 +80,36 @@ static pyi_err load(const pyi_paths *paths, const pyi_interpreter *i, pyi_error 
     return err;
 }
 
+static void destroy(pyi_inproc *p) {
+    pyi_spec_fini(&p->spec);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
 static void *run(void *arg) {
     pyi_inproc *p = arg;
     int status = p->serve(&p->spec);
-    p->on_end(p->arg, status);
+    pthread_mutex_lock(&p->lock);
+    p->ended = true;
+    bool abandoned = p->abandoned;
+    pthread_mutex_unlock(&p->lock);
+    if (abandoned) {
+        destroy(p); /* nobody knows of it any more */
+    } else {
+        p->on_end(p->arg, status);
+    }
     return NULL;
+}
+
+bool pyi_inproc_abandon(pyi_inproc *p) {
+    pthread_mutex_lock(&p->lock);
+    bool ended = p->ended;
+    p->abandoned = !ended;
+    if (!ended) {
+        pthread_detach(p->thread);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return !ended;
 }
 
 /* Signals belong to the application's main thread, also those that Python would take. */
@@ -105,6 +132,7 @@ pyi_err pyi_inproc_start(const pyi_paths *paths, const pyi_env *env, const void 
     if (p == NULL) {
         return pyi_error_set(e, PYI_ENOMEM, "python.load", "out of memory");
     }
+    pthread_mutex_init(&p->lock, NULL);
     p->serve = loaded.serve;
     p->on_end = on_end;
     p->arg = arg;
@@ -114,8 +142,7 @@ pyi_err pyi_inproc_start(const pyi_paths *paths, const pyi_env *env, const void 
         err = rc == 0 ? PYI_OK : pyi_error_sys(e, rc, "python.load", "start a thread");
     }
     if (err != PYI_OK) {
-        pyi_spec_fini(&p->spec);
-        free(p);
+        destroy(p);
         return err;
     }
     *ret = p;
@@ -127,6 +154,5 @@ void pyi_inproc_free(pyi_inproc *p) {
         return;
     }
     pthread_join(p->thread, NULL);
-    pyi_spec_fini(&p->spec);
-    free(p);
+    destroy(p);
 }

@@ -14,3 +14,6 @@ pyi_err pyi_inproc_start(const pyi_paths *paths, const pyi_env *env, const void 
                          pyi_inproc **ret, pyi_error *e) PYI_MUST_CHECK;
 /// Joins the thread: after on_end.
 void pyi_inproc_free(pyi_inproc *p);
+/// Leaves a thread to itself that does not end (it is stuck in C code): it frees what it has when
+/// it ends, and on_end does not come. False: it has ended, on_end comes or came.
+bool pyi_inproc_abandon(pyi_inproc *p);

@@ -24,6 +24,9 @@ pyi_err pyi_interpreter_find(const char *request, const char *cache_dir, pyi_int
 /// Probes one python executable (a venv's own too: then base paths are of its base).
 pyi_err pyi_interpreter_probe(const char *executable, const char *cache_dir, pyi_interpreter **ret,
                               pyi_error *e) PYI_MUST_CHECK;
+/// Where the Python lies that a request with a '/' names, its links not followed: a virtual
+/// environment is known by the path it is started with. NULL on out-of-memory; to be freed.
+char *pyi_interpreter_path(const char *request);
 /// All that are found, best default first. For doctor.
 pyi_err pyi_interpreter_list(const char *cache_dir, pyi_interpreter ***ret_list, size_t *ret_count,
                              pyi_error *e) PYI_MUST_CHECK;

@@ -137,21 +137,27 @@ static pyi_err refuse_old(const pyi_interpreter *i, const char *request, pyi_err
                          "'%s' is Python %s; extensions need 3.9 or newer", request, i->version);
 }
 
-/* A path: an executable, or a folder that has bin/python (an environment, an installation). */
-static pyi_err find_path(const char *request, const char *cache_dir, pyi_interpreter **ret,
-                         pyi_error *e) {
+/* An executable, or a folder that has bin/python3 (an environment, an installation). */
+char *pyi_interpreter_path(const char *request) {
     struct stat st;
-    PYI_AUTO_FREE char *path = NULL;
+    char *path = NULL, *inside = NULL;
     const char *home = getenv("HOME");
     bool tilde = request[0] == '~' && request[1] == '/' && home != NULL;
-    int n = asprintf(&path, "%s%s", tilde ? home : "", request + (tilde ? 1 : 0));
-    if (n > 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        char *dir = path;
-        n = asprintf(&path, "%s/bin/python3", dir);
-        free(dir);
+    if (asprintf(&path, "%s%s", tilde ? home : "", request + (tilde ? 1 : 0)) < 0) {
+        return NULL;
     }
-    if (n < 0) {
-        path = NULL;
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        return path;
+    }
+    int n = asprintf(&inside, "%s/bin/python3", path);
+    free(path);
+    return n < 0 ? NULL : inside;
+}
+
+static pyi_err find_path(const char *request, const char *cache_dir, pyi_interpreter **ret,
+                         pyi_error *e) {
+    PYI_AUTO_FREE char *path = pyi_interpreter_path(request);
+    if (path == NULL) {
         return pyi_error_set(e, PYI_ENOMEM, "python.find", "out of memory");
     }
     AUTO_INTERPRETER pyi_interpreter *i = NULL;

@@ -184,6 +184,57 @@ static void an_existing_environment_is_used_and_not_touched(void **state) {
     pyi_env_free(used);
 }
 
+static void without_isolation_the_managers_python_is_the_environment(void **state) {
+    fixture *f = *state;
+    f->extension.isolated = false;
+    pyi_env *env = prepared(f);
+    assert_string_equal(env->id, "host");
+    assert_false(env->built);
+    assert_string_equal(env->prefix, env->interpreter->base_prefix);
+    assert_string_equal(env->python, env->interpreter->executable);
+    pyi_env_free(env);
+    assert_int_equal(access(f->root, F_OK), -1); /* nothing was made */
+}
+
+static void without_isolation_a_virtual_environment_is_taken_as_it_is(void **state) {
+    fixture *f = *state;
+    put_wheel(f, "depa", "1.5", "");
+    want(f, "depa", NULL);
+    pyi_env *made = prepared(f);
+    f->manager.python = made->python;
+    f->extension.name = "inside";
+    f->extension.isolated = false;
+    want(f, "depa>=1.2,<2", "Depa ~= 1.0");
+    pyi_env *env = prepared(f);
+    assert_string_equal(env->prefix, made->prefix);
+    assert_string_equal(env->python, made->python);
+    assert_int_equal(access(at(f, "venvs/inside"), F_OK), -1);
+    pyi_env_free(env);
+    f->manager.python = made->prefix; /* its folder says the same */
+    env = prepared(f);
+    assert_string_equal(env->prefix, made->prefix);
+    pyi_env_free(env);
+    pyi_env_free(made);
+}
+
+static void without_isolation_what_is_unmet_is_named_and_not_installed(void **state) {
+    fixture *f = *state;
+    put_wheel(f, "depa", "1.5", "");
+    put_wheel(f, "depb", "1.0", "");
+    want(f, "depa", NULL);
+    pyi_env *made = prepared(f);
+    f->manager.python = made->python;
+    f->extension.isolated = false;
+    want(f, "depa>=2", "depb");
+    assert_null(prepare(f));
+    assert_int_equal(f->e.code, PYI_EENV);
+    assert_non_null(strstr(f->e.msg, "depa>=2 (depa 1.5 is installed), depb (not installed)"));
+    assert_non_null(strstr(f->e.msg, "isolated = true"));
+    assert_non_null(strstr(f->detail, made->python));
+    check_python(made->python, "import importlib.util as u; print(u.find_spec('depb'))", "None");
+    pyi_env_free(made);
+}
+
 static pid_t prepare_in_a_process(fixture *f) {
     pid_t pid = fork();
     if (pid == 0) {
@@ -421,6 +472,9 @@ int main(void) {
         WITH(a_python_that_is_not_there_is_named_with_the_extension),
         WITH(an_environment_without_its_marker_is_rebuilt),
         WITH(an_existing_environment_is_used_and_not_touched),
+        WITH(without_isolation_the_managers_python_is_the_environment),
+        WITH(without_isolation_a_virtual_environment_is_taken_as_it_is),
+        WITH(without_isolation_what_is_unmet_is_named_and_not_installed),
         WITH(two_hosts_at_once_build_it_once),
         WITH(the_runtime_is_compiled_for_the_python_of_an_environment),
         WITH(several_extensions_are_prepared_side_by_side),
