@@ -1,13 +1,13 @@
 #pragma once
 /*
- * The child's end of the bus: dials the host, says HELLO, and hands frames to one thread (the RPC thread:
- * Python's main thread) through a queue with one eventfd wake-up per batch. The only file of the child
- * that includes nng.h. No Python in here; nothing takes the GIL.
+ * The child's end of the bus: dials the host, says HELLO, and hands frames to one thread (the RPC
+ * thread: Python's main thread) through a queue with one eventfd wake-up per batch. The only file
+ * of the child that includes nng.h. No Python in here; nothing takes the GIL.
  *
- * Threads: open, close, handshake, announce and next belong to the RPC thread, called without the GIL where
- * they may block. reply_* may be called by any thread, one at a time for each request. `on_cancel` is called
- * on an nng thread. After fork() the link is dead in the forked process: every
- * function fails with PYI_EUNAVAILABLE and nothing touches nng (pthread_atfork).
+ * Threads: open, close, handshake, announce and next belong to the RPC thread, called without the
+ * GIL where they may block. reply_* may be called by any thread, one at a time for each request.
+ * `on_cancel` is called on an nng thread. After fork() the link is dead in the forked process:
+ * every function fails with PYI_EUNAVAILABLE and nothing touches nng (pthread_atfork).
  */
 #include "pyi_wire.h"
 
@@ -39,9 +39,9 @@ pyi_err pyi_link_handshake(pyi_link *l, pyi_error *e) PYI_MUST_CHECK;
 /// Sends READY or FAILED (a whole frame) and waits for the host's answer. Blocks.
 pyi_err pyi_link_announce(pyi_link *l, const void *frame, size_t len, pyi_error *e) PYI_MUST_CHECK;
 
-/// Next request: PYI_OK, or PYI_EDEADLINE after timeout_ms (< 0: no limit; 0: does not block, the fast
-/// drain), PYI_EDIED when the host is gone, PYI_ECANCELLED when woken by pyi_link_wake.
-/// A cancelled call that was still queued is answered by the link itself and never seen here.
+/// Next request: PYI_OK, or PYI_EDEADLINE after timeout_ms (< 0: no limit; 0: does not block, the
+/// fast drain), PYI_EDIED when the host is gone, PYI_ECANCELLED when woken by pyi_link_wake. A
+/// cancelled call that was still queued is answered by the link itself and never seen here.
 pyi_err pyi_link_next(pyi_link *l, int timeout_ms, pyi_request **ret, pyi_error *e) PYI_MUST_CHECK;
 /// Readable while requests wait. Edge is re-armed by a pyi_link_next that returns PYI_EDEADLINE.
 int pyi_link_fd(const pyi_link *l);

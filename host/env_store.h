@@ -1,22 +1,29 @@
 #pragma once
 /*
- * Environments: immutable folders under <venv_root>/.envs/<hash>, built at their final path, published by
- * a marker file; <venv_root>/<name> is a symlink to the one in use. Safe under concurrent hosts (a lock
- * per hash) and a kill at any moment: without the marker a folder is rubbish and is rebuilt.
- * Any thread; blocks while it builds (a worker thread per extension calls it).
+ * Environments: immutable folders under <venv_root>/.envs/<hash>, built at their final path,
+ * published by a marker file; <venv_root>/<name> is a symlink to the one in use. Safe under
+ * concurrent hosts (a lock per hash) and a kill at any moment: without the marker a folder is
+ * rubbish and is rebuilt. Any thread; blocks while it builds (a worker thread per extension calls
+ * it).
  */
 #include "interpreter.h"
 
 typedef struct pyi_env {
-    char *id;        /* hex, 32 digits */
-    char *prefix;    /* the folder, absolute, resolved */
-    char *python;    /* <prefix>/bin/python */
+    char *id;     /* hex, 32 digits */
+    char *prefix; /* the folder, absolute, resolved */
+    char *python; /* <prefix>/bin/python */
     pyi_interpreter *interpreter;
-    bool built;      /* by this call; false: it was there */
+    bool built; /* by this call; false: it was there */
     int64_t took_ns;
 } pyi_env;
 
-typedef enum pyi_env_step { PYI_STEP_RESOLVE, PYI_STEP_DOWNLOAD, PYI_STEP_BUILD, PYI_STEP_INSTALL, PYI_STEP_DONE } pyi_env_step;
+typedef enum pyi_env_step {
+    PYI_STEP_RESOLVE,
+    PYI_STEP_DOWNLOAD,
+    PYI_STEP_BUILD,
+    PYI_STEP_INSTALL,
+    PYI_STEP_DONE
+} pyi_env_step;
 
 /// Told about progress, on the thread that prepares. `text` is one line.
 typedef struct pyi_env_progress {

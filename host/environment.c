@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-
 static const char *const allowed[] = {
     "CUDA_*",
     "HOME",

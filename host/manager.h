@@ -1,7 +1,7 @@
 #pragma once
 /*
- * The core that all faces share: a manager owns a loop thread and its extensions. Everything in here may
- * be called from any thread; nothing blocks but what says so.
+ * The core that all faces share: a manager owns a loop thread and its extensions. Everything in
+ * here may be called from any thread; nothing blocks but what says so.
  */
 #include "config.h"
 #include "env_store.h"
@@ -15,10 +15,10 @@ typedef enum pyi_state {
     PYI_STATE_PREPARING, /* its environment is made ready */
     PYI_STATE_STARTING,  /* spawned, not READY yet */
     PYI_STATE_READY,
-    PYI_STATE_BACKOFF,   /* crashed; a new generation starts after a delay */
-    PYI_STATE_DRAINING,  /* stop asked for: calls in flight finish, new ones are refused */
+    PYI_STATE_BACKOFF,  /* crashed; a new generation starts after a delay */
+    PYI_STATE_DRAINING, /* stop asked for: calls in flight finish, new ones are refused */
     PYI_STATE_STOPPED,
-    PYI_STATE_FAILED     /* will not start by itself: bad environment, import error, crash loop ended */
+    PYI_STATE_FAILED /* will not start by itself: bad environment, import error, crash loop ended */
 } pyi_state;
 
 const char *pyi_state_name(pyi_state s); /* "ready", ... */
@@ -30,9 +30,9 @@ const pyi_manager_config *pyi_manager_config_of(const pyi_manager *m);
 /// Told about environment progress (any thread). Set before the first load.
 void pyi_manager_on_progress(pyi_manager *m, const pyi_env_progress *progress);
 
-/// Adds an extension (takes the configuration on success) and starts preparing it in the background.
-/// PYI_EUNAVAILABLE: it asks for something that is not built yet. PYI_EINVAL: the name is taken.
-/// The handle lives as long as the manager.
+/// Adds an extension (takes the configuration on success) and starts preparing it in the
+/// background. PYI_EUNAVAILABLE: it asks for something that is not built yet. PYI_EINVAL: the name
+/// is taken. The handle lives as long as the manager.
 pyi_err pyi_manager_load(pyi_manager *m, pyi_extension_config *config, pyi_extension **ret,
                          pyi_error *e) PYI_MUST_CHECK;
 /// What `load` would refuse with "not available yet", without loading. For `check`.
@@ -56,10 +56,11 @@ struct pyi_loop *pyi_manager_loop(pyi_manager *m);
 
 const pyi_extension_config *pyi_extension_config_of(const pyi_extension *x);
 
-/// Waits until it is READY (PYI_OK) or cannot become so (its error). timeout_ms < 0: no limit. Blocks.
-/// *ret_detail (may be NULL): longer text, such as the installer's words or a traceback; caller frees.
-pyi_err pyi_extension_wait_ready(pyi_extension *x, int64_t timeout_ms, char **ret_detail, pyi_error *e)
-    PYI_MUST_CHECK;
+/// Waits until it is READY (PYI_OK) or cannot become so (its error). timeout_ms < 0: no limit.
+/// Blocks. *ret_detail (may be NULL): longer text, such as the installer's words or a traceback;
+/// caller frees.
+pyi_err pyi_extension_wait_ready(pyi_extension *x, int64_t timeout_ms, char **ret_detail,
+                                 pyi_error *e) PYI_MUST_CHECK;
 /// fn(arg) once, as soon as wait_ready would return; from an internal thread, must not block.
 void pyi_extension_when_settled(pyi_extension *x, void (*fn)(void *arg), void *arg);
 
@@ -71,16 +72,16 @@ void pyi_extension_stop(pyi_extension *x, int64_t grace_ms);
 
 typedef struct pyi_status {
     pyi_state state;
-    int pid;              /* 0: none */
+    int pid; /* 0: none */
     unsigned generation;
-    uint64_t calls, errors;   /* ended, and of these with an error, over all generations */
+    uint64_t calls, errors;      /* ended, and of these with an error, over all generations */
     unsigned in_flight, waiting; /* sent; waiting for READY */
     unsigned restarts, crashes_in_row;
     bool crash_loop;
-    int64_t up_ms;        /* since READY; 0 if not */
-    int64_t next_start_ms;/* BACKOFF: until the next start */
-    uint64_t rss;         /* bytes, 0 if unknown */
-    char python[32];      /* "3.11.2" */
+    int64_t up_ms;         /* since READY; 0 if not */
+    int64_t next_start_ms; /* BACKOFF: until the next start */
+    uint64_t rss;          /* bytes, 0 if unknown */
+    char python[32];       /* "3.11.2" */
     char env_id[40];
     char env_prefix[1024];
     char transport[8];    /* "nng" */
@@ -99,15 +100,17 @@ char **pyi_extension_methods(pyi_extension *x, size_t *ret_count);
 
 /// How a call ended. Borrowed: valid only during the callback.
 typedef struct pyi_reply {
-    pyi_err code;      /* PYI_OK; PYI_EREMOTE; or how it failed: DEADLINE CANCELLED DIED STOPPED ETOOBIG ... */
-    pyi_reader value;  /* PYI_OK: at the result. PYI_EREMOTE: at the error array (pyi_wire.h) */
+    pyi_err code; /* PYI_OK; PYI_EREMOTE; or how it failed: DEADLINE CANCELLED DIED STOPPED ETOOBIG
+                     ... */
+    pyi_reader value; /* PYI_OK: at the result. PYI_EREMOTE: at the error array (pyi_wire.h) */
     const pyi_error *error; /* not OK: always filled */
     const char *detail;     /* DIED, ESTART, EENV: last lines of stderr, tracebacks; or NULL */
 } pyi_reply;
 
 typedef void (*pyi_call_done)(void *arg, const pyi_reply *reply);
 
-/// A call being built. begin -> put args (array) and kwargs (map) with the writer -> send or abandon.
+/// A call being built. begin -> put args (array) and kwargs (map) with the writer -> send or
+/// abandon.
 typedef struct pyi_call pyi_call;
 
 /// Starts a CALL frame for `method` (of `object`, or NULL for the extension itself).
@@ -117,8 +120,9 @@ pyi_err pyi_call_begin(pyi_extension *x, const char *object, const char *method,
 /// Where to put first one array (the arguments), then one map (the keyword arguments).
 pyi_writer *pyi_call_writer(pyi_call *c);
 void pyi_call_abandon(pyi_call *c); /* instead of send */
-/// Sends it, or keeps it until the extension is READY. `done` is called exactly once, from an internal
-/// thread or from within send; it must not block. Always takes `c`. Returns the id for cancel.
+/// Sends it, or keeps it until the extension is READY. `done` is called exactly once, from an
+/// internal thread or from within send; it must not block. Always takes `c`. Returns the id for
+/// cancel.
 uint64_t pyi_call_send(pyi_call *c, pyi_call_done done, void *arg);
 /// The call ends with PYI_ECANCELLED unless it has ended already. Unknown ids are fine.
 void pyi_call_cancel(pyi_extension *x, uint64_t id);

@@ -23,11 +23,7 @@ async def adopted_in_first_step():
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     await asyncio.sleep(0.01)
-    return int(
-        task is not None
-        and task is asyncio.current_task()
-        and loop is asyncio.get_running_loop()
-    )
+    return int(task is not None and task is asyncio.current_task() and loop is asyncio.get_running_loop())
 
 
 async def timeout_in_first_step():
