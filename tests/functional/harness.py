@@ -236,7 +236,9 @@ class Workspace:
             ) from None
         finally:
             started.discard(process.pid)
-        finished = Finished(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+        finished = Finished(
+            process.returncode, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
+        )
         self.outputs.append(finished.err)
         return finished
 
