@@ -5,6 +5,7 @@
  */
 #include "env_sources.h"
 #include "env_store.h"
+#include "requirement_file.h"
 
 typedef struct pyi_env_plan {
     const pyi_extension_config *extension;
@@ -36,6 +37,10 @@ void pyi_env_tell(const pyi_env_plan *plan, pyi_env_step step, const char *fmt, 
 /// The id of what `plan` would build: 32 hex digits of a hash over all that decides its contents.
 pyi_err pyi_env_key(const pyi_env_plan *plan, const char *backend, char ret_id[33],
                     pyi_error *e) PYI_MUST_CHECK;
+
+/// What the extension's requirement files include and name. To be freed by
+/// pyi_requirement_set_fini.
+void pyi_env_requirement_files(const pyi_env_plan *plan, pyi_requirement_set *ret);
 
 /// Compiles the runtime's Python package for the interpreter of `plan`, if that is due and
 /// possible.

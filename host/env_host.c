@@ -144,7 +144,10 @@ static pyi_err run_check(const pyi_env_plan *plan, const char *python, json_t **
         return no_memory(e);
     }
     const char *const argv[] = {python, "-I", script, file, NULL};
-    pyi_process p = {.argv = argv, .timeout_ms = CHECK_TIMEOUT_MS, .cancel_fd = plan->cancel_fd};
+    pyi_process p = {.argv = argv, /* relative projects lie below cwd, as for uv */
+                     .cwd = plan->cwd,
+                     .timeout_ms = CHECK_TIMEOUT_MS,
+                     .cancel_fd = plan->cancel_fd};
     __attribute__((cleanup(pyi_process_result_fini))) pyi_process_result r = {0};
     if (pyi_process_run(&p, &r, e) != PYI_OK) {
         return pyi_error_wrap(e, "look what is installed");

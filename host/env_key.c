@@ -11,22 +11,29 @@
  */
 #include "env_backend.h"
 #include "requirement.h"
-#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define FORMAT       "pyisolate-env 1"
-#define MAX_INCLUDES 8  /* depth of -r in requirement files */
-#define MAX_DEPTH    32 /* of folders in a local project */
+#define FORMAT    "pyisolate-env 1"
+#define MAX_DEPTH 32 /* of folders in a local project */
 
 static void hash_stat(pyi_hash *h, const char *name, const struct stat *st) {
     char text[96];
     snprintf(text, sizeof(text), "%lld %lld.%09ld", (long long)st->st_size,
              (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
     pyi_hash_field(h, name, text);
+}
+
+void pyi_env_requirement_files(const pyi_env_plan *plan, pyi_requirement_set *ret) {
+    const pyi_strings *files = &plan->extension->requirements;
+    PYI_AUTO_FREE char *here = plan->cwd != NULL ? strdup(plan->cwd) : getcwd(NULL, 0);
+    ret->local.failed = here == NULL;
+    for (size_t i = 0; here != NULL && i < files->count; i++) {
+        pyi_requirement_set_add(ret, files->items[i], here);
+    }
 }
 
 /* What a build or a tool leaves in a project, and what is no part of it. */
@@ -106,42 +113,19 @@ static pyi_err hash_specifiers(pyi_hash *h, const char *name, const char *const 
     return PYI_OK;
 }
 
-/* The file that a line of a requirement file includes ("-r FILE", "-c FILE"), or NULL. */
-static const char *included(char *line) {
-    static const char *const options[] = {"-r", "-c", "--requirement", "--constraint"};
-    line[strcspn(line, "\r\n")] = '\0';
-    for (size_t i = 0; i < PYI_COUNT(options); i++) {
-        size_t len = strlen(options[i]);
-        if (strncmp(line, options[i], len) == 0 &&
-            (isspace((unsigned char)line[len]) || line[len] == '=')) {
-            char *p = line + len + 1 + strspn(line + len + 1, " \t");
-            p[strcspn(p, " \t#")] = '\0';
-            return p;
-        }
+static pyi_err hash_requirement_files(pyi_hash *h, const pyi_env_plan *plan, pyi_error *e) {
+    __attribute__((cleanup(pyi_requirement_set_fini))) pyi_requirement_set set = {0};
+    pyi_env_requirement_files(plan, &set);
+    for (size_t i = 0; i < set.files.count; i++) {
+        pyi_hash_field(h, "file", set.files.items[i]);
+        pyi_hash_file(h, "contents", set.files.items[i]);
     }
-    return NULL;
-}
-
-static void hash_requirement_file(pyi_hash *h, const char *path, int depth) {
-    PYI_AUTO_FREE char *line = NULL;
-    size_t size = 0;
-    pyi_hash_field(h, "file", path);
-    pyi_hash_file(h, "contents", path);
-    FILE *in = depth > MAX_INCLUDES ? NULL : fopen(path, "re");
-    while (in != NULL && getline(&line, &size, in) >= 0) {
-        hash_local(h, line);
-        const char *other = included(line), *slash = strrchr(path, '/');
-        PYI_AUTO_FREE char *joined = NULL;
-        if (other != NULL && other[0] == '/') {
-            hash_requirement_file(h, other, depth + 1);
-        } else if (other != NULL && slash != NULL && strstr(other, "://") == NULL &&
-                   asprintf(&joined, "%.*s/%s", (int)(slash - path), path, other) > 0) {
-            hash_requirement_file(h, joined, depth + 1);
-        }
+    for (size_t i = 0; i < set.local.count; i++) {
+        hash_local(h, set.local.items[i]);
     }
-    if (in != NULL) {
-        fclose(in);
-    }
+    return set.files.failed || set.local.failed
+               ? pyi_error_set(e, PYI_ENOMEM, "env.key", "out of memory")
+               : PYI_OK;
 }
 
 static void hash_interpreter(pyi_hash *h, const pyi_interpreter *i) {
@@ -163,8 +147,8 @@ static pyi_err hash_plan(pyi_hash *h, const pyi_env_plan *plan, pyi_error *e) {
     for (size_t i = 0; i < reqs->count; i++) {
         hash_local(h, reqs->items[i]);
     }
-    for (size_t i = 0; i < x->requirements.count; i++) {
-        hash_requirement_file(h, x->requirements.items[i], 0);
+    if (hash_requirement_files(h, plan, e) != PYI_OK) {
+        return e->code;
     }
     hash_interpreter(h, plan->interpreter);
     if (reqs->count > 0 || x->requirements.count > 0) { /* else nothing is fetched from anywhere */

@@ -6,7 +6,8 @@
  *
  * Named requirements go through a file, so that none of them can be read as an option. Local
  * projects go on the command line: given in a file, uv takes them from its cache as long as their
- * pyproject.toml is old, given by hand it builds them anew. The overrides file drops pyisolate
+ * pyproject.toml is old, given by hand it builds them anew. Those in the user's own requirement
+ * files are refreshed by name. The overrides file drops pyisolate
  * wherever it is required: the runtime provides it. Bytecode is compiled at once, because sandboxed
  * children cannot write it.
  */
@@ -246,6 +247,23 @@ static void add_options(pyi_list *argv, const char *option, const pyi_list *valu
     }
 }
 
+/* uv must not take a local project of a requirement file from its cache (see above). */
+static void refresh_projects(const pyi_env_plan *plan, pyi_list *argv) {
+    __attribute__((cleanup(pyi_requirement_set_fini))) pyi_requirement_set set = {0};
+    PYI_AUTO_LIST pyi_list names = {0};
+    pyi_env_requirement_files(plan, &set);
+    for (size_t i = 0; i < set.local.count; i++) {
+        size_t before = names.count;
+        pyi_requirement_project_names(set.local.items[i], &names);
+        if (names.count == before) { /* its name is computed: then all that is cached is suspect */
+            pyi_list_push(argv, "--refresh");
+            return;
+        }
+    }
+    add_options(argv, "--refresh-package", &names);
+    argv->failed = argv->failed || set.local.failed || names.failed;
+}
+
 static pyi_err install_argv(const pyi_env_plan *plan, const char *uv, pyi_list *argv,
                             pyi_error *e) {
     PYI_AUTO_LIST pyi_list named = {0};
@@ -260,6 +278,7 @@ static pyi_err install_argv(const pyi_env_plan *plan, const char *uv, pyi_list *
         pyi_list_push(argv, "--no-index");
     }
     split_requirements(plan, &named, argv, &local);
+    refresh_projects(plan, argv);
     for (size_t i = 0; i < x->requirements.count; i++) {
         pyi_list_push(argv, "--requirements");
         pyi_list_push(argv, x->requirements.items[i]);

@@ -167,33 +167,65 @@ static bool is_runtime_name(const char *p) {
     return strncasecmp(p, RUNTIME_NAME, n) == 0 && !is_name_char(p[n]);
 }
 
-/* Whether a project file has a line that gives this project the runtime's name. */
-static bool file_names_runtime(const char *folder, const char *file) {
+/* What the lines "name = ..." of a project file say. Others than the project's own may be among
+ * them. */
+static void names_in_file(const char *folder, const char *file, pyi_list *names) {
     PYI_AUTO_FREE char *path = NULL;
     PYI_AUTO_FREE char *line = NULL;
     size_t size = 0;
     FILE *in = asprintf(&path, "%s/%s", folder, file) < 0 ? NULL : fopen(path, "re");
-    bool found = false;
-    while (in != NULL && !found && getline(&line, &size, in) >= 0) {
+    while (in != NULL && getline(&line, &size, in) >= 0) {
         const char *p = skip_space(line);
         if (strncmp(p, "name", 4) == 0) {
             p = skip_space(p + 4);
             p = *p == '=' ? skip_space(p + 1) : "";
             p += *p == '"' || *p == '\'' ? 1 : 0;
-            found = is_runtime_name(p);
+            size_t len = 0;
+            while (is_name_char(p[len])) {
+                len++;
+            }
+            if (len > 0 && isalnum((unsigned char)*p)) {
+                pyi_list_pushn(names, p, len);
+            }
         }
     }
     if (in != NULL) {
         fclose(in);
     }
-    return found;
+}
+
+static void names_in_folder(const char *folder, pyi_list *names) {
+    names_in_file(folder, "pyproject.toml", names);
+    names_in_file(folder, "setup.cfg", names);
+    names_in_file(folder, "setup.py", names);
+}
+
+void pyi_requirement_project_names(const char *requirement, pyi_list *names) {
+    struct stat st;
+    PYI_AUTO_FREE char *path = pyi_requirement_path(requirement);
+    if (path == NULL) {
+        return;
+    }
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        names_in_folder(path, names);
+        return;
+    }
+    const char *slash = strrchr(path, '/'); /* a wheel or source archive: NAME-VERSION... */
+    const char *base = slash == NULL ? path : slash + 1;
+    pyi_list_pushn(names, base, strcspn(base, "-"));
 }
 
 static bool path_is_runtime(const char *path) {
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        return file_names_runtime(path, "pyproject.toml") ||
-               file_names_runtime(path, "setup.cfg") || file_names_runtime(path, "setup.py");
+        PYI_AUTO_LIST pyi_list names = {0};
+        names_in_folder(path, &names);
+        for (size_t i = 0; i < names.count; i++) {
+            if (is_runtime_name(names.items[i])) {
+                return true;
+            }
+        }
+        return false;
     }
     const char *slash = strrchr(path, '/'); /* a wheel or source archive: NAME-VERSION... */
     const char *base = slash == NULL ? path : slash + 1;

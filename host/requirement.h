@@ -4,6 +4,7 @@
  * /abs/folder", "name @ file:///abs/x.whl". Any thread; reads files only where a local project must
  * be named.
  */
+#include "list.h"
 #include "pyi_error.h"
 
 /// Refuses what could smuggle an option or a second line into an installer's input.
@@ -16,5 +17,8 @@ const char *pyi_requirement_editable(const char *requirement);
 char *pyi_requirement_path(const char *requirement);
 /// Whether it is pyisolate itself, which the runtime provides.
 bool pyi_requirement_is_runtime(const char *requirement);
+/// Adds the names that the local file or folder of a requirement may have as a project: none if it
+/// computes its name.
+void pyi_requirement_project_names(const char *requirement, pyi_list *names);
 /// Replaces user and password in every URL of `text`, in place: for what is shown or stored.
 void pyi_redact(char *text);

@@ -109,6 +109,35 @@ static void a_changed_local_project_is_built_anew(void **state) {
     pyi_env_free(two);
 }
 
+/* The forms in which a requirement file names a project; each is built from its present sources. */
+static void a_local_project_in_a_requirement_file_is_built_anew_when_it_changes(void **state) {
+    static const char *const forms[] = {"./sub/project  # a comment\n", "sub/project\n",
+                                        "loc @ file:sub/project\n", "-r sub/more.txt\n",
+                                        "${PYI_TEST_AT}/sub/project\n"};
+    fixture *f = *state;
+    char main_file[600], text[64], expected[16];
+    const char *const files[] = {main_file};
+    snprintf(main_file, sizeof(main_file), "%s/requirements.txt", f->dir);
+    f->extension.requirements = (pyi_strings){files, 1};
+    setenv("PYI_TEST_AT", f->dir, 1);
+    assert_int_equal(mkdir(at(f, "sub"), 0755), 0);
+    put_project(f, "sub/project");
+    put_file(at(f, "sub/more.txt"), "./sub/project ; python_version > '3'\n");
+    for (size_t i = 0; i < PYI_COUNT(forms); i++) {
+        put_file(main_file, forms[i]);
+        pyi_env *before = prepared(f);
+        snprintf(text, sizeof(text), "X = %zu\n", 100 + i);
+        snprintf(expected, sizeof(expected), "%zu", 100 + i);
+        put_file(at(f, "sub/project/loc.py"), text);
+        pyi_env *after = prepared(f);
+        assert_string_not_equal(before->id, after->id);
+        check_python(after->python, "import loc; print(loc.X)", expected);
+        pyi_env_free(before);
+        pyi_env_free(after);
+    }
+    unsetenv("PYI_TEST_AT");
+}
+
 static void without_requirements_no_uv_is_needed(void **state) {
     fixture *f = *state;
     setenv("PYISOLATE_UV", "/nonexistent/uv", 1);
@@ -175,6 +204,7 @@ int main(void) {
         WITH(a_constraint_and_an_override_decide_the_version),
         WITH(a_requirement_file_is_installed_and_its_change_is_noticed),
         WITH(a_changed_local_project_is_built_anew),
+        WITH(a_local_project_in_a_requirement_file_is_built_anew_when_it_changes),
         WITH(without_requirements_no_uv_is_needed),
         WITH(settings_of_pip_reach_uv_and_missing_folders_are_passed_over),
         WITH(a_password_in_an_index_is_never_shown_or_stored),

@@ -274,6 +274,12 @@ def _project_name(folder: Path) -> Optional[str]:
     return None
 
 
+def _is_path(target: str) -> bool:
+    """A path, relative to the current folder as for installers; not a name, nor an URL elsewhere."""
+    word = re.split(r"[\s;]", target, maxsplit=1)[0]
+    return target.startswith(("/", ".", "file:")) or ("/" in word and "://" not in word and "@" not in word)
+
+
 class Check:
     """One run: collects what is unmet."""
 
@@ -300,14 +306,17 @@ class Check:
         editable = re.match(r"\s*(?:-e|--editable)[\s=]+(.*)", text)
         target = (editable[1] if editable else text).strip()
         named = re.match(r"[A-Za-z0-9._-]+\s*(?:\[[^\]]*\])?\s*@\s*file:", target)
-        if editable or target.startswith(("/", "./", "../", "file:")) or named:
+        if editable or _is_path(target) or named:
             self.local(target)
         else:
             self.named(Requirement(target), [], None)
 
     def local(self, target: str) -> None:
         """A folder or file: something was installed from there, or goes by its project's name."""
-        url = re.sub(r"^[^/:]*@\s*(?=file:)", "", target)
+        place, _, marker = re.sub(r"^[^/:]*@\s*(?=file:)", "", target).partition(";")
+        url = place.strip()
+        if marker.strip() and not Marker(marker, self.variables, "").holds():
+            return
         path = _local_path(url) if url.startswith("file:") else os.path.realpath(re.sub(r"\[[^\]/]*\]$", "", url))
         name = _project_name(Path(path)) if path else None
         if path is None or name == RUNTIME or (name is not None and name in self.installed):
@@ -360,9 +369,7 @@ class Check:
             if included:
                 self.file(os.path.join(os.path.dirname(path), included[1]))
             elif editable:
-                self.line(f"-e {os.path.join(os.path.dirname(path), editable[2])}")
-            elif line.startswith((".", "/")):
-                self.local(os.path.join(os.path.dirname(path), line))
+                self.line(f"-e {editable[2]}")
             elif line and not line.startswith("-"):
                 self.line(line)
 
