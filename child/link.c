@@ -56,7 +56,8 @@ struct pyi_link {
     pthread_mutex_t lock; /* all below */
     bool signaled;        /* the eventfd has been written since the reader saw the queue empty */
     bool closing, host_gone;
-    unsigned idle, slots;
+    unsigned idle, slots, making;
+    pthread_cond_t made; /* making became 0 */
     slot *head, *tail;
     slot *all;
 };
@@ -188,21 +189,32 @@ static slot *slot_new(pyi_link *l) {
     return s;
 }
 
-/* Room for one more in the pool, taken before it is made: a context is never closed but with its
- * socket. */
+/*
+ * Room for one more in the pool, taken before it is made. Close waits until nobody is making one:
+ * nng 1.5 never ends the close of a socket that gets a new context meanwhile.
+ */
 static bool reserve(pyi_link *l) {
     pthread_mutex_lock(&l->lock);
     bool room = !l->closing && l->slots < l->max_slots;
     l->slots += room ? 1 : 0;
+    l->making += room ? 1 : 0;
     pthread_mutex_unlock(&l->lock);
     return room;
 }
 
+/* Puts what was made into the pool; NULL where it could not be made. */
 static void keep(pyi_link *l, slot *s) {
     pthread_mutex_lock(&l->lock);
-    s->all_next = l->all;
-    l->all = s;
-    l->idle++;
+    if (s != NULL) {
+        s->all_next = l->all;
+        l->all = s;
+        l->idle++;
+    } else {
+        l->slots--;
+    }
+    if (--l->making == 0) {
+        pthread_cond_broadcast(&l->made);
+    }
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -211,10 +223,10 @@ static unsigned add_receives(pyi_link *l, unsigned n) {
     unsigned added = 0;
     for (; added < n && reserve(l); added++) {
         slot *s = slot_new(l);
+        keep(l, s);
         if (s == NULL) {
             break;
         }
-        keep(l, s);
         receive(s);
     }
     return added;
@@ -421,6 +433,7 @@ pyi_err pyi_link_open(const pyi_link_config *config, pyi_link **ret, pyi_error *
         return pyi_error_set(e, PYI_ENOMEM, "link.open", "out of memory");
     }
     pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->made, NULL);
     l->fork_count = atomic_load(&fork_count);
     l->max_payload = config->max_payload;
     l->max_slots = config->max_concurrency + PYI_POSTED_RECEIVES;
@@ -630,6 +643,9 @@ void pyi_link_reply_send(pyi_link *l, pyi_request *rq) {
 static void flush(pyi_link *l) {
     pthread_mutex_lock(&l->lock);
     l->closing = true;
+    while (l->making > 0) {
+        pthread_cond_wait(&l->made, &l->lock);
+    }
     slot *all = l->all;
     pthread_mutex_unlock(&l->lock);
     for (slot *s = all; s != NULL; s = s->all_next) {
@@ -671,5 +687,6 @@ void pyi_link_close(pyi_link *l) {
         close(l->efd);
     }
     pthread_mutex_destroy(&l->lock);
+    pthread_cond_destroy(&l->made);
     free(l);
 }
