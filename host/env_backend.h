@@ -6,6 +6,7 @@
 #include "env_sources.h"
 #include "env_store.h"
 #include "requirement_file.h"
+#include <pthread.h>
 
 typedef struct pyi_env_plan {
     const pyi_extension_config *extension;
@@ -42,9 +43,19 @@ pyi_err pyi_env_key(const pyi_env_plan *plan, const char *backend, char ret_id[3
 /// pyi_requirement_set_fini.
 void pyi_env_requirement_files(const pyi_env_plan *plan, pyi_requirement_set *ret);
 
-/// Compiles the runtime's Python package for the interpreter of `plan`, if that is due and
-/// possible.
-void pyi_env_warm_runtime(const pyi_env_plan *plan, const char *python);
+/// The runtime's Python package is compiled for the interpreter of `plan`, if that is due and
+/// possible: begun on a thread of its own, since it takes as long as making an environment does.
+/// The plan must stay until the end.
+typedef struct pyi_env_warming {
+    const pyi_env_plan *plan;
+    char *dir; // owned
+    pthread_t thread;
+    bool running;
+} pyi_env_warming;
+
+void pyi_env_warm_begin(pyi_env_warming *w, const pyi_env_plan *plan);
+/// Waits for it.
+void pyi_env_warm_end(pyi_env_warming *w);
 
 /// The Python that `request` names, fit to run extensions. NULL: the machine's default.
 pyi_err pyi_env_find_python(const char *request, pyi_interpreter **ret,
@@ -54,3 +65,5 @@ pyi_err pyi_env_find_python(const char *request, pyi_interpreter **ret,
 /// installed; on PYI_EENV its packages lack something, *ret_detail lists all of it.
 pyi_err pyi_env_host(const pyi_env_plan *plan, const pyi_manager_config *manager, pyi_env **ret_env,
                      char **ret_detail, pyi_error *e) PYI_MUST_CHECK;
+
+#define PYI_AUTO_WARMING __attribute__((cleanup(pyi_env_warm_end)))

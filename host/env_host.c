@@ -223,13 +223,17 @@ pyi_err pyi_env_host(const pyi_env_plan *plan, const pyi_manager_config *manager
         return no_memory(e);
     }
     if (pyi_env_find_python(manager->python, &env->interpreter, e) != PYI_OK ||
-        place(env, manager->python, e) != PYI_OK ||
-        check_dependencies(plan, env->python, ret_detail, e) != PYI_OK) {
+        place(env, manager->python, e) != PYI_OK) {
         return e->code;
     }
-    pyi_env_plan warm = *plan;
-    warm.interpreter = env->interpreter;
-    pyi_env_warm_runtime(&warm, env->python);
+    pyi_env_plan mine = *plan;
+    mine.interpreter = env->interpreter;
+    PYI_AUTO_WARMING pyi_env_warming warming;
+    pyi_env_warm_begin(&warming, &mine);
+    if (check_dependencies(plan, env->python, ret_detail, e) != PYI_OK) {
+        return e->code;
+    }
+    pyi_env_warm_end(&warming); /* it reads the interpreter, which is given away now */
     env->took_ns = pyi_now_ns() - began;
     *ret_env = pyi_steal(&env);
     return PYI_OK;

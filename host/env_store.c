@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 
 #define MARKER       ".pyisolate-env.json"
@@ -170,25 +169,28 @@ static pyi_err check_link(const job *j, bool *ret_right, pyi_error *e) {
     return PYI_OK;
 }
 
+/* The new link is made inside the environment: a kill in between leaves nothing that anybody sees,
+ * and whoever publishes the same at the same time makes the same link. */
 static pyi_err publish_link(const job *j, pyi_error *e) {
     bool right = false, ok = true;
     char wanted[64];
     if (check_link(j, &right, e) != PYI_OK || right) {
         return e->code;
     }
-    PYI_AUTO_FREE char *temp =
-        text(&ok, "%s/link-%d-%ld", j->envs, (int)getpid(), (long)syscall(SYS_gettid));
+    const char *name = strrchr(j->link, '/') + 1;
+    PYI_AUTO_FREE char *temp = text(&ok, "%s/.pyisolate-link-%s", j->prefix, name);
     if (!ok) {
         return no_memory(e);
     }
     snprintf(wanted, sizeof(wanted), ".envs/%s", j->id);
-    (void)unlink(temp);
-    if (symlink(wanted, temp) != 0 || rename(temp, j->link) != 0) {
-        int why = errno;
-        (void)unlink(temp);
-        return pyi_error_sys(e, why, "env.link", "cannot point '%s' at its environment", j->link);
+    if ((symlink(wanted, temp) == 0 || errno == EEXIST) && rename(temp, j->link) == 0) {
+        return PYI_OK;
     }
-    return PYI_OK;
+    int why = errno;
+    if (check_link(j, &right, e) != PYI_OK || right) { /* the other one was faster */
+        return e->code;
+    }
+    return pyi_error_sys(e, why, "env.link", "cannot point '%s' at its environment", j->link);
 }
 
 /* ---- the lock ---------------------------------------------------------------------------- */
@@ -284,16 +286,15 @@ static pyi_err build_locked(job *j, char **ret_detail, pyi_error *e) {
     if (clear_partial(j, e) != PYI_OK || pyi_mkdirs(j->work, 0700, e) != PYI_OK) {
         return e->code;
     }
-    if (pyi_env_uv.build(&j->plan, ret_detail, e) == PYI_OK) {
-        (void)write_marker(j, e);
+    /* The marker comes last: what a kill leaves before it is cleared, after it nothing is. */
+    if (pyi_env_uv.build(&j->plan, ret_detail, e) == PYI_OK &&
+        pyi_remove_tree(j->work, e) == PYI_OK && write_marker(j, e) == PYI_OK) {
+        return PYI_OK;
     }
     pyi_error ignored; /* the first cause is what counts; what stays is cleared by the next build */
     pyi_error_init(&ignored);
-    if (e->code != PYI_OK) {
-        (void)clear_partial(j, &ignored);
-        return e->code;
-    }
-    return pyi_remove_tree(j->work, &ignored) == PYI_OK ? PYI_OK : e->code;
+    (void)clear_partial(j, &ignored);
+    return e->code;
 }
 
 static pyi_err make_whole(job *j, bool *ret_built, char **ret_detail, pyi_error *e) {
@@ -335,13 +336,15 @@ static pyi_err prepare_built(job *j, const pyi_manager_config *manager, int64_t 
     if (decide(j, manager, e) != PYI_OK || check_link(j, &right, e) != PYI_OK) {
         return e->code;
     }
+    PYI_AUTO_WARMING pyi_env_warming warming;
+    pyi_env_warm_begin(&warming, &j->plan);
     if (!is_whole(j) && make_whole(j, &built, ret_detail, e) != PYI_OK) {
         return e->code;
     }
     if (!right && publish_link(j, e) != PYI_OK) {
         return e->code;
     }
-    pyi_env_warm_runtime(&j->plan, j->python);
+    pyi_env_warm_end(&warming); /* it reads the interpreter, which is given away now */
     if (built) {
         pyi_env_tell(&j->plan, PYI_STEP_DONE, "ready in %.1f s",
                      (double)(pyi_now_ns() - began) / 1e9);
@@ -376,7 +379,9 @@ static pyi_err prepare_existing(job *j, int64_t began, pyi_env **ret_env, pyi_er
         return pyi_error_wrap(e, "environment '%s'", folder);
     }
     j->plan.interpreter = j->interpreter;
-    pyi_env_warm_runtime(&j->plan, j->python); /* writes to the runtime's folder, not to this one */
+    pyi_env_warming warming; /* writes to the runtime's folder, not to this one */
+    pyi_env_warm_begin(&warming, &j->plan);
+    pyi_env_warm_end(&warming);
     return give(j, false, began, ret_env, e);
 }
 

@@ -1,13 +1,14 @@
 /*
  * The runtime's own Python package is imported by every child, and children write no bytecode. So
  * it is compiled here, once for each version of Python, whenever a source is newer than its
- * compiled file. Best effort: where the folder is not ours to write, an installation compiled it or
- * imports are slower.
+ * compiled file, beside the work on an environment. Best effort: where the folder is not ours to
+ * write, an installation compiled it or imports are slower.
  */
 #include "env_backend.h"
 #include "paths.h"
 #include "process.h"
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,20 +45,49 @@ static bool needs_compiling(const char *dir, const pyi_interpreter *python) {
     return stale;
 }
 
-void pyi_env_warm_runtime(const pyi_env_plan *plan, const char *python) {
+static char *runtime_dir(void) {
     pyi_paths paths;
     pyi_error ignored;
-    PYI_AUTO_FREE char *dir = NULL;
+    char *dir = NULL;
     pyi_error_init(&ignored);
     if (pyi_paths_find(&paths, &ignored) != PYI_OK ||
-        asprintf(&dir, "%s/pyisolate", paths.python) < 0 || access(dir, W_OK) != 0 ||
-        !needs_compiling(dir, plan->interpreter)) {
-        return;
+        asprintf(&dir, "%s/pyisolate", paths.python) < 0) {
+        return NULL;
     }
-    const char *const argv[] = {python, "-I", "-m", "compileall", "-q", dir, NULL};
-    pyi_process p = {.argv = argv, .timeout_ms = COMPILE_TIMEOUT_MS, .cancel_fd = plan->cancel_fd};
+    return dir;
+}
+
+/* Several extensions that start at once have it done once. */
+static void *compile(void *arg) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    const pyi_env_warming *w = arg;
+    const char *const argv[] = {
+        w->plan->interpreter->executable, "-I", "-m", "compileall", "-q", w->dir, NULL};
+    pyi_process p = {
+        .argv = argv, .timeout_ms = COMPILE_TIMEOUT_MS, .cancel_fd = w->plan->cancel_fd};
     pyi_process_result result = {0};
-    if (pyi_process_run(&p, &result, &ignored) == PYI_OK) {
+    pyi_error ignored;
+    pyi_error_init(&ignored);
+    pthread_mutex_lock(&lock);
+    if (needs_compiling(w->dir, w->plan->interpreter) &&
+        pyi_process_run(&p, &result, &ignored) == PYI_OK) {
         pyi_process_result_fini(&result);
     }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+void pyi_env_warm_begin(pyi_env_warming *w, const pyi_env_plan *plan) {
+    *w = (pyi_env_warming){.plan = plan, .dir = runtime_dir()};
+    if (w->dir != NULL && access(w->dir, W_OK) == 0 && needs_compiling(w->dir, plan->interpreter)) {
+        w->running = pthread_create(&w->thread, NULL, compile, w) == 0;
+    }
+}
+
+void pyi_env_warm_end(pyi_env_warming *w) {
+    if (w->running) {
+        pthread_join(w->thread, NULL);
+    }
+    free(w->dir);
+    *w = (pyi_env_warming){0};
 }
