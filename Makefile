@@ -60,7 +60,7 @@ fuzz: setup-lint ## every fuzzer for FUZZ_SECONDS (60)
 bench: build ## our figures and our rivals' in one run: build/bench.txt
 	@$(UV) tests/bench/run $(BUILD_DIR)
 
-soak: setup-lint ## the large counts; hours. SOAK="kills starts asan tsan fuzz" picks parts
+soak: setup-lint ## the large counts; hours. SOAK="kills starts environments asan tsan fuzz" picks parts
 	@$(UV) tests/soak/run $${SOAK:-all}
 
 lint: setup-lint build ## clang-format, clang-tidy, cppcheck, luacheck, ruff, mypy

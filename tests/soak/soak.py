@@ -1,7 +1,7 @@
 """One part of the soak: runs it, checks that nothing is left, records its figures, rewrites docs/soak.md.
 
 `starts` and `kills` drive the real program through the functional tests' harness; the others run make's targets.
-SOAK_STARTS, SOAK_KILLS and SOAK_FUZZ_SECONDS change the counts; docs/soak.md says which counts were run.
+SOAK_STARTS, SOAK_KILLS, SOAK_ENVIRONMENT_ROUNDS and SOAK_FUZZ_SECONDS change the counts; docs/soak.md says which counts were run.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "functional"))
 
 import leaks  # noqa: E402
-from harness import Host, Workspace, find_uv  # noqa: E402
+from harness import BUILD, Host, Workspace, find_uv  # noqa: E402
 
 STARTS = int(os.environ.get("SOAK_STARTS", "200"))
 KILLS = int(os.environ.get("SOAK_KILLS", "1000"))
 FUZZ_SECONDS = os.environ.get("SOAK_FUZZ_SECONDS", "1800")
+ROUNDS = int(os.environ.get("SOAK_ENVIRONMENT_ROUNDS", "50"))
 VICTIMS = 4
 KILLS_A_HOST = 4 * VICTIMS  # a crashed child comes back after 0.25, 0.5, 1, ... seconds: few kills each, many hosts
 RESULTS = ROOT / "build" / "soak"
-ORDER = ("starts", "kills", "asan", "tsan", "fuzz")
+ORDER = ("starts", "kills", "environments", "asan", "tsan", "fuzz")
 Figures = dict[str, Any]
 
 VICTIM = """
@@ -190,6 +191,22 @@ def kills(folder: Path) -> Figures:
     }
 
 
+def environments(folder: Path) -> Figures:
+    """Eight processes prepare five environments at once, four are killed, in rounds: the unit test, for longer."""
+    uv = find_uv()
+    given = {"PYI_STRESS_ROUNDS": str(ROUNDS), "TMPDIR": str(folder), **({"PYISOLATE_UV": uv} if uv else {})}
+    segments = leaks.shared_memory()
+    finished = subprocess.run([str(BUILD / "tests" / "test_env_stress")], env={**os.environ, **given})
+    if finished.returncode != 0:
+        raise Left(f"test_env_stress ended with {finished.returncode}")
+    left = [f"process: {words}" for words in leaks.processes_left(set())]
+    left += [f"file: {path}" for path in folder.iterdir()]
+    left += [f"/dev/shm: {name}" for name in sorted(leaks.shared_memory() - segments)]
+    if left:
+        raise Left("; ".join(left))
+    return {"rounds of 8 processes, 5 environments and 4 kills": ROUNDS}
+
+
 def make(target: str, closing: str, **environment: str) -> Figures:
     """Runs a make target; its closing lines are the figures."""
     process = subprocess.Popen(
@@ -213,6 +230,7 @@ def make(target: str, closing: str, **environment: str) -> Figures:
 PARTS: dict[str, Callable[[Path], Figures]] = {
     "starts": starts,
     "kills": kills,
+    "environments": environments,
     "asan": lambda _: make("test-asan", r"^(unit|functional): "),
     "tsan": lambda _: make("test-tsan", r"^(unit|functional): "),
     "fuzz": lambda _: make("fuzz", r"^fuzz: ", FUZZ_SECONDS=FUZZ_SECONDS),
