@@ -65,10 +65,11 @@ static void set_error(pyi_extension *x, const pyi_error *e, const char *detail) 
     free(old);
 }
 
-/* A start has ended, well or badly: a restart that waits for it goes on. */
-static void count_attempt(pyi_extension *x) {
+/* A start has ended, well (NULL) or badly: a restart that waits for it goes on. */
+static void count_attempt(pyi_extension *x, const pyi_error *e) {
     pthread_mutex_lock(&x->lock);
     x->attempt++;
+    x->attempt_error = e != NULL ? *e : (pyi_error){.code = PYI_OK};
     pthread_cond_broadcast(&x->changed);
     pthread_mutex_unlock(&x->lock);
 }
@@ -97,7 +98,7 @@ static void become_stopped(pyi_extension *x) {
     pyi_error e;
     pyi_error_set(&e, PYI_ESTOPPED, "stop", "extension \"%s\" was stopped", x->config->name);
     set_state(x, PYI_STATE_STOPPED);
-    count_attempt(x);
+    count_attempt(x, &e);
     pyi_router_fail_waiting(x, &e, NULL);
     log_about(x, NULL, PYI_INFO, "PYI-EXT-STOPPED", "stopped");
 }
@@ -106,9 +107,17 @@ static void become_failed(pyi_extension *x, const pyi_generation *g, const pyi_e
                           const char *detail) {
     set_error(x, e, detail);
     set_state(x, PYI_STATE_FAILED);
-    count_attempt(x);
+    count_attempt(x, e);
     log_error(x, g, "PYI-EXT-FAILED", e, detail);
     pyi_router_fail_waiting(x, e, detail);
+}
+
+/* A restart came to nothing; what served before goes on serving. */
+static void restart_failed(pyi_extension *x, const pyi_generation *g, const pyi_error *e,
+                           const char *detail) {
+    set_error(x, e, detail);
+    count_attempt(x, e);
+    log_error(x, g, "PYI-EXT-RESTART-FAILED", e, detail);
 }
 
 /* ---- starting a generation
@@ -139,9 +148,7 @@ static void start_generation(pyi_extension *x) {
     } else if (first) {
         become_failed(x, NULL, &e, NULL);
     } else {
-        set_error(x, &e, NULL);
-        count_attempt(x);
-        log_error(x, NULL, "PYI-EXT-RESTART-FAILED", &e, NULL);
+        restart_failed(x, NULL, &e, NULL);
     }
 }
 
@@ -158,7 +165,7 @@ static void on_ready(void *arg, pyi_generation *g) {
     pthread_mutex_unlock(&x->lock);
     x->has_served = true;
     set_state(x, PYI_STATE_READY);
-    count_attempt(x);
+    count_attempt(x, NULL);
     if (old != NULL) {
         pyi_generation_stop(old, x->grace_ms);
         pyi_generation_unref(old);
@@ -238,8 +245,10 @@ static void on_current_end(pyi_extension *x, pyi_generation *g) {
     if (x->stop_asked) {
         return; /* the last one to end says so */
     }
-    if (x->starting != NULL) {
-        set_state(x, PYI_STATE_STARTING); /* a restart is on its way already */
+    if (x->starting != NULL) { /* a restart is on its way already */
+        set_state(x, PYI_STATE_STARTING);
+    } else if (x->preparing) {
+        set_state(x, PYI_STATE_PREPARING);
     } else {
         on_crash(x, g);
     }
@@ -252,11 +261,10 @@ static void on_starting_end(pyi_extension *x, pyi_generation *g) {
     }
     if (x->current == NULL) {
         on_crash(x, g);
+        count_attempt(x, pyi_generation_error(g));
         return;
     }
-    set_error(x, pyi_generation_error(g), pyi_generation_detail(g));
-    count_attempt(x);
-    log_error(x, g, "PYI-EXT-RESTART-FAILED", pyi_generation_error(g), pyi_generation_detail(g));
+    restart_failed(x, g, pyi_generation_error(g), pyi_generation_detail(g));
 }
 
 static void on_end(void *arg, pyi_generation *g) {
@@ -319,9 +327,7 @@ static void on_prepared(void *arg) {
     } else if (x->current == NULL) {
         become_failed(x, NULL, &p->error, p->detail);
     } else {
-        set_error(x, &p->error, p->detail);
-        count_attempt(x);
-        log_error(x, NULL, "PYI-EXT-RESTART-FAILED", &p->error, p->detail);
+        restart_failed(x, NULL, &p->error, p->detail);
     }
     free(p->detail);
     free(p);

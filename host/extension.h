@@ -39,6 +39,7 @@ struct pyi_extension {
     unsigned restarts, crashes_in_row;
     int64_t next_start; /* ns, in BACKOFF */
     uint64_t attempt;   /* counts starts that have ended, well or badly: restart waits for one */
+    pyi_error attempt_error; /* of the last; PYI_OK: it became READY */
     pyi_settled *settled;
     char env_id[40], env_prefix[1024];
 
@@ -82,6 +83,8 @@ typedef struct pyi_manager_services {
     const pyi_env_progress *progress;
 } pyi_manager_services;
 const pyi_manager_services *pyi_manager_services_of(const pyi_manager *m);
+/// True once the manager is asked to stop: nothing is started any more. Any thread.
+bool pyi_manager_is_stopping(pyi_manager *m);
 /// At most a few environments are built at once.
 void pyi_manager_enter_build(pyi_manager *m);
 void pyi_manager_leave_build(pyi_manager *m);

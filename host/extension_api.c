@@ -108,6 +108,9 @@ void pyi_extension_await_down(pyi_extension *x) {
 typedef struct order {
     pyi_extension *x;
     int64_t grace_ms;
+    uint64_t attempt; /* restart: wait until there is another */
+    pyi_err err;
+    pyi_error *e;
 } order;
 
 static void do_stop(void *arg) {
@@ -116,53 +119,56 @@ static void do_stop(void *arg) {
 }
 
 void pyi_extension_stop(pyi_extension *x, int64_t grace_ms) {
-    order o = {x, grace_ms};
+    order o = {.x = x, .grace_ms = grace_ms};
     pyi_loop_run(pyi_manager_services_of(x->manager)->loop, do_stop, &o);
     pyi_extension_await_down(x);
+}
+
+/* Under the lock: makes the extension as new, as far as crashes go. False: it is on its way down.
+ */
+static bool begin_restart(pyi_extension *x, order *o) {
+    if (x->state == PYI_STATE_DRAINING || pyi_manager_is_stopping(x->manager)) {
+        return false;
+    }
+    o->attempt = x->attempt;
+    x->crashes_in_row = 0;
+    x->crash_loop = false;
+    x->restarts++;
+    return true;
 }
 
 /* A crashed or failed one starts at once; a serving one is replaced when the next is READY. */
 static void do_restart(void *arg) {
     order *o = arg;
     pyi_extension *x = o->x;
-    x->grace_ms = o->grace_ms;
-    x->stop_asked = false;
-    pyi_loop_cancel(pyi_steal(&x->backoff));
     pthread_mutex_lock(&x->lock);
-    x->crashes_in_row = 0;
-    x->crash_loop = false;
-    x->restarts++;
+    bool begun = begin_restart(x, o);
     pthread_mutex_unlock(&x->lock);
+    if (!begun) {
+        o->err = pyi_error_set(o->e, PYI_ESTOPPED, "restart", "extension \"%s\" is being stopped",
+                               x->config->name);
+        return;
+    }
+    x->grace_ms = o->grace_ms;
+    pyi_loop_cancel(pyi_steal(&x->backoff));
     if (!x->preparing && x->starting == NULL) {
         pyi_extension_start(x);
     }
 }
 
 pyi_err pyi_extension_restart(pyi_extension *x, int64_t grace_ms, pyi_error *e) {
-    order o = {x, grace_ms};
-    pthread_mutex_lock(&x->lock);
-    bool draining = x->state == PYI_STATE_DRAINING;
-    uint64_t before = x->attempt;
-    pthread_mutex_unlock(&x->lock);
-    if (draining) {
-        return pyi_error_set(e, PYI_ESTOPPED, "restart", "extension \"%s\" is being stopped",
-                             x->config->name);
-    }
-    pyi_error none = {.code = PYI_OK};
-    pthread_mutex_lock(&x->lock);
-    x->error = none;
-    pthread_mutex_unlock(&x->lock);
+    order o = {.x = x, .grace_ms = grace_ms, .err = PYI_OK, .e = e};
     pyi_loop_run(pyi_manager_services_of(x->manager)->loop, do_restart, &o);
+    if (o.err != PYI_OK) {
+        return o.err;
+    }
     pthread_mutex_lock(&x->lock);
-    while (x->attempt == before) {
+    while (x->attempt == o.attempt) {
         (void)wait_changed(x, 0);
     }
-    pyi_err err = x->error.code;
+    pyi_err err = x->attempt_error.code;
     if (err != PYI_OK) {
-        *e = x->error;
-    } else if (x->state == PYI_STATE_STOPPED) {
-        err = pyi_error_set(e, PYI_ESTOPPED, "restart", "extension \"%s\" was stopped",
-                            x->config->name);
+        *e = x->attempt_error;
     }
     pthread_mutex_unlock(&x->lock);
     return err;

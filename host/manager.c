@@ -260,6 +260,13 @@ static void await_all_down(pyi_manager *m) {
     free(all);
 }
 
+bool pyi_manager_is_stopping(pyi_manager *m) {
+    pthread_mutex_lock(&m->lock);
+    bool stopping = m->stopping;
+    pthread_mutex_unlock(&m->lock);
+    return stopping;
+}
+
 static void refuse_loads(pyi_manager *m) {
     pthread_mutex_lock(&m->lock);
     m->stopping = true;
