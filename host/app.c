@@ -33,7 +33,7 @@ struct pyi_app {
     int stop_fd, settled_fd;
     atomic_uint asked;
     atomic_bool now;
-    _Atomic int64_t grace_ms;
+    _Atomic int64_t grace_ms, asked_ns;
 };
 
 /* ---- stop ------------------------------------------------------------------------------------ */
@@ -47,6 +47,7 @@ unsigned pyi_app_ask_stop(pyi_app *a, bool now, int64_t grace_ms) {
     unsigned times = atomic_fetch_add(&a->asked, 1) + 1;
     if (times == 1) {
         atomic_store(&a->grace_ms, grace_ms);
+        atomic_store(&a->asked_ns, pyi_now_ns());
         pyi_notify("STOPPING=1\nSTATUS=stopping");
         pyi_log(PYI_INFO, "PYI-HOST-STOP", NULL, now ? "stopping now" : "stopping");
     }
@@ -55,6 +56,7 @@ unsigned pyi_app_ask_stop(pyi_app *a, bool now, int64_t grace_ms) {
         pyi_loop_post(pyi_manager_loop(a->manager), kill_all, a);
     }
     eventfd_write(a->stop_fd, 1);
+    pyi_lua_interrupt();
     return times;
 }
 
@@ -75,13 +77,22 @@ static int64_t grace_of(const pyi_app *a) {
     if (grace >= 0) {
         return grace;
     }
-    grace = PYI_STOP_TIMEOUT_MS;
+    grace = -1;
     for (size_t i = 0; i < a->count; i++) {
         int64_t own =
-            a->by_index[i] != NULL ? pyi_extension_config_of(a->by_index[i])->stop_timeout_ms : 0;
+            a->by_index[i] != NULL ? pyi_extension_config_of(a->by_index[i])->stop_timeout_ms : -1;
         grace = own > grace ? own : grace;
     }
-    return grace;
+    return grace >= 0 ? grace : PYI_STOP_TIMEOUT_MS;
+}
+
+/* What is left of it: main, and then the extensions, share one grace time. */
+static int64_t grace_left(void *arg) {
+    const pyi_app *a = arg;
+    int64_t asked_ns = atomic_load(&a->asked_ns);
+    int64_t gone = asked_ns != 0 ? (pyi_now_ns() - asked_ns) / PYI_NS_PER_MS : 0;
+    int64_t grace = grace_of(a);
+    return grace > gone ? grace - gone : 0;
 }
 
 /* ---- start ----------------------------------------------------------------------------------- */
@@ -237,7 +248,8 @@ pyi_err pyi_app_first_failure(const pyi_app *a) {
 
 int pyi_app_main(pyi_app *a, int argc, char *const *argv) {
     pyi_error e = {0};
-    int status = pyi_lua_run_main(a->config, argc, argv, a->stop_fd, &e);
+    pyi_lua_stop stop = {a->stop_fd, grace_left, a};
+    int status = pyi_lua_run_main(a->config, argc, argv, &stop, &e);
     fflush(stdout);
     return status;
 }
@@ -273,7 +285,7 @@ void pyi_app_finish(pyi_app *a) {
         pyi_progress_end(a->progress);
     }
     if (a->manager != NULL) {
-        pyi_manager_stop(a->manager, grace_of(a));
+        pyi_manager_stop(a->manager, grace_left(a));
     }
 }
 

@@ -113,8 +113,12 @@ static pyi_err send_call(lua_State *L, pyi_record *r, int first, int last, pyi_e
 }
 
 static int finish_call(lua_State *L, int status PYI_UNUSED, lua_KContext context PYI_UNUSED) {
-    const pyi_record *r = pyi_task_reply(L);
+    pyi_record *r = pyi_task_reply(L);
     pyi_error e;
+    if (r->code == PYI_ECANCELLED && pyi_task_is_stopped(L)) {
+        r->code = pyi_error_set(&r->error, PYI_ESTOPPED, "call",
+                                "the host is stopping, and the call took longer than its grace");
+    }
     if (r->code != PYI_OK) {
         return pyi_lua_raise_record(L, r, push_name(L, 1));
     }
@@ -425,8 +429,22 @@ static int status_of(lua_State *L) {
     return lua_isnumber(L, -1) ? (int)((int64_t)lua_tonumber(L, -1) & 0xff) : 0;
 }
 
+/* What a stop itself raises is no news; what went wrong on the way is. */
+static bool came_of_stop(lua_State *L, pyi_tasks *tasks) { // stack: error
+    if (!pyi_tasks_stopped(tasks) || !lua_istable(L, -1)) {
+        return false;
+    }
+    lua_pushliteral(L, "code");
+    lua_rawget(L, -2);
+    const char *code = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    bool it_did = strcmp(code, pyi_err_name(PYI_ESTOPPED)) == 0 ||
+                  strcmp(code, pyi_err_name(PYI_ECANCELLED)) == 0;
+    lua_pop(L, 1);
+    return it_did;
+}
+
 static int failed_main(lua_State *L, pyi_tasks *tasks, pyi_error *e) { // stack: error
-    if (pyi_tasks_stopped(tasks)) {
+    if (came_of_stop(L, tasks)) {
         pyi_error_set(e, PYI_ESTOPPED, "lua.main", "main was stopped");
     } else {
         print_error(L, "main", pyi_tasks_main(tasks));
@@ -435,7 +453,18 @@ static int failed_main(lua_State *L, pyi_tasks *tasks, pyi_error *e) { // stack:
     return 1;
 }
 
-int pyi_lua_run_main(pyi_config *c, int argc, char *const *argv, int stop_fd, pyi_error *e) {
+static void print_failures(lua_State *L, pyi_tasks *tasks) {
+    while (pyi_tasks_pop_failure(tasks)) {
+        if (came_of_stop(L, tasks)) {
+            lua_pop(L, 1);
+        } else {
+            print_error(L, "a task", NULL);
+        }
+    }
+}
+
+int pyi_lua_run_main(pyi_config *c, int argc, char *const *argv, const pyi_lua_stop *stop,
+                     pyi_error *e) {
     lua_State *L = pyi_lua_state(pyi_config_vm(c));
     pyi_lua_api *api = *pyi_config_api(c);
     arguments a = {c, argc, argv};
@@ -450,11 +479,9 @@ int pyi_lua_run_main(pyi_config *c, int argc, char *const *argv, int stop_fd, py
         return 1;
     }
     int results;
-    bool ok = pyi_tasks_run(api->tasks, 1, stop_fd, &results);
+    bool ok = pyi_tasks_run(api->tasks, 1, stop, &results);
     int status = ok ? status_of(L) : failed_main(L, api->tasks, e);
-    while (pyi_tasks_pop_failure(api->tasks)) {
-        print_error(L, "a task", NULL);
-    }
+    print_failures(L, api->tasks);
     lua_settop(L, 0);
     return status;
 }

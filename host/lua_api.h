@@ -14,11 +14,22 @@
 pyi_err pyi_lua_attach(pyi_config *c, pyi_manager *m, pyi_extension *const *by_index,
                        pyi_error *e) PYI_MUST_CHECK;
 
+/// How main is told to stop. Calls in flight then have the grace time to end before they are
+/// cancelled; what wants to wait for anything else gets an error at once.
+typedef struct pyi_lua_stop {
+    int fd;                         /* readable: stop. Polled, never read; -1: never */
+    int64_t (*grace_ms)(void *arg); /* asked once, then; NULL: no grace */
+    void *arg;
+} pyi_lua_stop;
+
 /// Runs `main(args)`: args[1..argc] are argv[0..argc-1] (the arguments after the configuration),
 /// args[0] its path. Returns the exit status: what main returned (a number; nothing or true: 0;
 /// false: 1), or 1 after an uncaught error, whose message and traceback have been printed to
 /// stderr. When main has ended, tasks it spawned are cancelled. *e: PYI_OK, or why it did not end
-/// by itself: PYI_ESTOPPED when `stop_fd` (or -1) became readable (main was cancelled; nothing is
-/// printed), PYI_EREMOTE and others after an uncaught error. stop_fd is polled, never read. Blocks.
-/// Once per configuration.
-int pyi_lua_run_main(pyi_config *c, int argc, char *const *argv, int stop_fd, pyi_error *e);
+/// by itself: PYI_ESTOPPED when a stop was asked for (nothing is printed), PYI_EREMOTE and others
+/// after an uncaught error. `stop` may be NULL. Blocks. Once per configuration.
+int pyi_lua_run_main(pyi_config *c, int argc, char *const *argv, const pyi_lua_stop *stop,
+                     pyi_error *e);
+/// After the stop's descriptor has become readable: tells Lua code that computes and does not wait.
+/// Any thread, does not block.
+void pyi_lua_interrupt(void);

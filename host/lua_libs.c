@@ -3,6 +3,7 @@
  * os.execute; load takes text only; and what could run with hooks off or for long in C is wrapped
  * (see lua_vm.c for why).
  */
+#include "lua_interrupt.h"
 #include "lua_vm.h"
 #include <lualib.h>
 #include <stdio.h>
@@ -91,10 +92,10 @@ static int collect_garbage(lua_State *L) {
     }
 }
 
-/* The script's handler runs only while there is budget: else it would run inside the hook, with
- * hooks off. */
+/* The script's handler runs only while there is budget and no stop: else it would run inside the
+ * hook, with hooks off. */
 static int guarded_handler(lua_State *L) {
-    if (pyi_lua_spent(pyi_lua_of(L))) {
+    if (pyi_lua_spent(pyi_lua_of(L)) || pyi_interrupt_raised()) {
         return 1;
     }
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -142,22 +143,61 @@ static int close_coroutine(lua_State *L) {
     return lua_gettop(L);
 }
 
-static int resume_wrapped(lua_State *L) {
-    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
-    int count = lua_gettop(L), results = 0;
+/* stack of L: ..., arguments. Runs co with them; its results (*ret_count of them), or its error,
+ * are then on its own stack. Negative: it cannot run, and the reason is on L's stack. */
+static int run_coroutine(lua_State *L, lua_State *co, int count, int *ret_count) {
     if (co != L && lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
-        return luaL_error(L, "cannot resume dead coroutine");
+        lua_pushliteral(L, "cannot resume dead coroutine");
+        return -1;
     }
     if (co == L || !lua_checkstack(co, count)) {
-        return luaL_error(L, co == L ? "cannot resume non-suspended coroutine"
-                                     : "too many arguments to resume");
+        lua_pushstring(L, co == L ? "cannot resume non-suspended coroutine"
+                                  : "too many arguments to resume");
+        return -1;
     }
     lua_xmove(L, co, count);
-    int status = lua_resume(co, L, count, &results);
-    if (status == LUA_OK || status == LUA_YIELD) {
+    lua_State *before = pyi_interrupt_enter(co);
+    int status = lua_resume(co, L, count, ret_count);
+    pyi_interrupt_leave(before);
+    return status;
+}
+
+static bool has_ended_well(int status) {
+    return status == LUA_OK || status == LUA_YIELD;
+}
+
+static int resume_coroutine(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTHREAD);
+    lua_State *co = lua_tothread(L, 1);
+    int results = 0;
+    int status = run_coroutine(L, co, lua_gettop(L) - 1, &results);
+    bool ok = has_ended_well(status) && lua_checkstack(L, results + 1);
+    lua_pushboolean(L, ok);
+    if (ok) {
+        lua_xmove(co, L, results);
+        return results + 1;
+    } else if (status < 0) {
+        lua_insert(L, -2); // stack: ..., false, error
+    } else if (has_ended_well(status)) {
+        lua_pop(co, results);
+        lua_pushliteral(L, "too many results to resume");
+    } else {
+        lua_xmove(co, L, 1);
+    }
+    return 2;
+}
+
+static int resume_wrapped(lua_State *L) {
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    int results = 0;
+    int status = run_coroutine(L, co, lua_gettop(L), &results);
+    if (has_ended_well(status)) {
         luaL_checkstack(L, results, "too many results to resume");
         lua_xmove(co, L, results);
         return results;
+    }
+    if (status < 0) {
+        return luaL_error(L, "%s", lua_tostring(L, -1));
     }
     if (lua_status(co) > LUA_YIELD && !pyi_lua_spent(pyi_lua_of(L))) {
         lua_resetthread(co); // stack of co: error
@@ -321,6 +361,8 @@ static void open_table(lua_State *L) {
 static void open_coroutine(lua_State *L) {
     luaL_requiref(L, LUA_COLIBNAME, luaopen_coroutine, 1); // stack: coroutine
     wrap(L, "close", close_coroutine);
+    lua_pushcfunction(L, resume_coroutine);
+    lua_setfield(L, -2, "resume");
     lua_pushcfunction(L, wrap_coroutine);
     lua_setfield(L, -2, "wrap");
     lua_pop(L, 1);

@@ -8,49 +8,17 @@
  * Cancelling sets a mark for good: what the task waits for is ended, and each later wait raises at
  * once.
  */
-#include "lua_task.h"
+#include "lua_interrupt.h"
 #include "lua_raise.h"
-#include <math.h>
+#include "lua_task_impl.h"
 #include <poll.h>
 
-#define TASK_TYPE   "pyisolate.task"
-#define TOLD_OFTEN  16 /* times that a cancelled task is told so */
-#define FOREVER     INT64_MAX
-#define COROUTINE   1 /* user values */
-#define WATCHERS    2
-#define RESULTS     3
 #define SHUTDOWN_MS 5000 /* for cancelled tasks to end */
-
-typedef enum task_state { TASK_READY, TASK_WAITING, TASK_DONE, TASK_FAILED } task_state;
-
-struct pyi_task {
-    lua_State *co;
-    task_state state;
-    int nargs; /* of the first resume */
-    bool cancelled, timed_out, seen;
-    bool deaf; /* sleeps: what it watches does not wake it */
-    int told;
-    pyi_task *next;           /* ready queue */
-    pyi_task *before, *after; /* timers, soonest first */
-    int64_t wake_ns;          /* FOREVER: no timer */
-    pyi_record *waits;        // borrowed: in flight
-    pyi_record *reply;        // owned
-};
-
-struct pyi_tasks {
-    lua_State *L;
-    pyi_inbox *inbox;
-    pyi_task *running, *main;
-    pyi_task *first, **last; /* ready */
-    pyi_task *soonest, *latest;
-    size_t in_flight;
-    bool stopped;
-};
 
 static const char TASKS_KEY = 0; /* registry: pyi_tasks */
 static const char ALIVE_KEY = 0; /* registry: task -> true */
 
-static pyi_tasks *tasks_of(lua_State *L) {
+pyi_tasks *pyi_tasks_of(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &TASKS_KEY);
     pyi_tasks *t = lua_touserdata(L, -1);
     lua_pop(L, 1);
@@ -59,6 +27,10 @@ static pyi_tasks *tasks_of(lua_State *L) {
 
 /* ---- queues ------------------------------------------------------------------------------------
  */
+
+void pyi_tasks_push_alive(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
+}
 
 static void disarm(pyi_tasks *t, pyi_task *task) {
     if (task->wake_ns == FOREVER) {
@@ -71,7 +43,7 @@ static void disarm(pyi_tasks *t, pyi_task *task) {
 }
 
 /* Most sleeps end after those that began before: looks for the place from the end. */
-static void arm(pyi_tasks *t, pyi_task *task, int64_t wake_ns) {
+void pyi_task_arm(pyi_tasks *t, pyi_task *task, int64_t wake_ns) {
     pyi_task *before = t->latest;
     while (before != NULL && before->wake_ns > wake_ns) {
         before = before->before;
@@ -83,7 +55,7 @@ static void arm(pyi_tasks *t, pyi_task *task, int64_t wake_ns) {
     *(task->after != NULL ? &task->after->before : &t->latest) = task;
 }
 
-static void make_ready(pyi_tasks *t, pyi_task *task) {
+void pyi_task_make_ready(pyi_tasks *t, pyi_task *task) {
     if (task->state != TASK_WAITING) {
         return;
     }
@@ -106,8 +78,8 @@ static pyi_task *next_ready(pyi_tasks *t) {
 /* ---- records -----------------------------------------------------------------------------------
  */
 
-static pyi_task *running_task(lua_State *L) {
-    pyi_tasks *t = tasks_of(L);
+pyi_task *pyi_task_running(lua_State *L) {
+    pyi_tasks *t = pyi_tasks_of(L);
     if (t == NULL || t->running == NULL) {
         luaL_error(
             L,
@@ -128,19 +100,23 @@ static void tell_cancelled(lua_State *L, const pyi_tasks *t, pyi_task *task) {
     if (++task->told > TOLD_OFTEN) {
         lua_sethook(L, on_told_often, LUA_MASKCOUNT, 1);
     }
-    bool stopped = t->stopped && task == t->main;
+    bool stopped = t->stopped;
     pyi_error e;
     pyi_error_set(&e, stopped ? PYI_ESTOPPED : PYI_ECANCELLED, "lua.task",
                   stopped ? "the host is stopping" : "the task was cancelled");
     pyi_lua_raise(L, &e, NULL);
 }
 
-pyi_record *pyi_record_new(lua_State *L, pyi_extension *x) {
-    pyi_tasks *t = tasks_of(L);
-    pyi_task *task = running_task(L);
-    if (task->cancelled) {
+void pyi_task_check(lua_State *L, pyi_tasks *t, pyi_task *task, bool deaf) {
+    if (task->cancelled || (t->stopped && deaf)) {
         tell_cancelled(L, t, task);
     }
+}
+
+pyi_record *pyi_record_new(lua_State *L, pyi_extension *x) {
+    pyi_tasks *t = pyi_tasks_of(L);
+    pyi_task *task = pyi_task_running(L);
+    pyi_task_check(L, t, task, true);
     pyi_record *r = calloc(1, sizeof(*r));
     if (r == NULL) {
         luaL_error(L, "out of memory");
@@ -165,7 +141,7 @@ void pyi_record_free(pyi_record *r) {
 }
 
 int pyi_task_wait(lua_State *L, pyi_record *r, lua_KFunction k) {
-    pyi_tasks *t = tasks_of(L);
+    pyi_tasks *t = pyi_tasks_of(L);
     t->running->waits = r;
     t->running->state = TASK_WAITING;
     t->in_flight++;
@@ -173,7 +149,11 @@ int pyi_task_wait(lua_State *L, pyi_record *r, lua_KFunction k) {
 }
 
 pyi_record *pyi_task_reply(lua_State *L) {
-    return tasks_of(L)->running->reply;
+    return pyi_tasks_of(L)->running->reply;
+}
+
+bool pyi_task_is_stopped(lua_State *L) {
+    return pyi_tasks_of(L)->stopped;
 }
 
 static void deliver(pyi_tasks *t) {
@@ -184,7 +164,7 @@ static void deliver(pyi_tasks *t) {
         t->in_flight--;
         task->waits = NULL;
         task->reply = r;
-        make_ready(t, task);
+        pyi_task_make_ready(t, task);
         r = next;
     }
 }
@@ -192,15 +172,63 @@ static void deliver(pyi_tasks *t) {
 /* ---- cancelling --------------------------------------------------------------------------------
  */
 
-static void cancel_task(pyi_tasks *t, pyi_task *task) {
-    if (task->state == TASK_DONE || task->state == TASK_FAILED || task->cancelled) {
+/* While the grace of a stop runs. */
+static bool is_soft(const pyi_tasks *t) {
+    return t->stopped && !t->stop_over;
+}
+
+void pyi_task_cancel(pyi_tasks *t, pyi_task *task, bool patient) {
+    if (task->state == TASK_DONE || task->state == TASK_FAILED) {
         return;
     }
     task->cancelled = true;
     if (task->state == TASK_WAITING && task->waits == NULL) {
-        make_ready(t, task);
-    } else if (task->waits != NULL && task->waits->is_call) {
+        pyi_task_make_ready(t, task);
+    } else if (task->waits != NULL && task->waits->is_call && !(patient && is_soft(t))) {
         pyi_call_cancel(task->waits->extension, task->waits->id); /* its end wakes the task */
+    }
+}
+
+static int cancel_all(lua_State *L) {
+    pyi_tasks *t = pyi_tasks_of(L);
+    pyi_tasks_push_alive(L);
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
+        pyi_task_cancel(t, lua_touserdata(L, -1), false);
+    }
+    return 0;
+}
+
+static int wake_sleepers(lua_State *L) {
+    pyi_tasks *t = pyi_tasks_of(L);
+    pyi_tasks_push_alive(L);
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
+        pyi_task *task = lua_touserdata(L, -1);
+        if (task->waits == NULL && task->deaf) {
+            pyi_task_make_ready(t, task);
+        }
+    }
+    return 0;
+}
+
+static void run_on_all(pyi_tasks *t, lua_CFunction f) {
+    lua_pushcfunction(t->L, f);
+    if (lua_pcall(t->L, 0, 0, 0) != LUA_OK) {
+        lua_pop(t->L, 1);
+    }
+}
+
+/* Sleeps end; calls in flight, and who waits for tasks, go on until their grace is over. */
+static void begin_stop(pyi_tasks *t) {
+    int64_t grace = t->stop->grace_ms != NULL ? t->stop->grace_ms(t->stop->arg) : 0;
+    t->stopped = true;
+    t->stop_end_ns = pyi_now_ns() + grace * PYI_NS_PER_MS;
+    run_on_all(t, wake_sleepers);
+}
+
+static void check_stop_over(pyi_tasks *t) {
+    if (is_soft(t) && pyi_now_ns() >= t->stop_end_ns) {
+        t->stop_over = true;
+        run_on_all(t, cancel_all);
     }
 }
 
@@ -213,7 +241,7 @@ static void wake_watchers(pyi_tasks *t, lua_State *L) {
         for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
             pyi_task *watcher = lua_touserdata(L, -1);
             if (watcher->waits == NULL && !watcher->deaf) {
-                make_ready(t, watcher);
+                pyi_task_make_ready(t, watcher);
             }
             lua_pop(L, 1);
         }
@@ -224,7 +252,7 @@ static void wake_watchers(pyi_tasks *t, lua_State *L) {
     lua_setiuservalue(L, -2, WATCHERS);
 }
 
-static void forget(lua_State *L, pyi_task *task) {
+void pyi_task_forget(lua_State *L, pyi_task *task) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
     lua_pushnil(L);
     lua_rawsetp(L, -2, task);
@@ -246,7 +274,7 @@ static void end_task(pyi_tasks *t, lua_State *L, pyi_task *task, bool ok, int re
     task->state = ok ? TASK_DONE : TASK_FAILED;
     wake_watchers(t, L);
     if (ok) {
-        forget(L, task);
+        pyi_task_forget(L, task);
     }
 }
 
@@ -258,7 +286,9 @@ static int resume_task(lua_State *L) { // stack: tasks, task (both light)
     int results = 0, nargs = task->nargs;
     task->nargs = 0;
     t->running = task;
+    lua_State *before = pyi_interrupt_enter(task->co);
     int status = lua_resume(task->co, L, nargs, &results);
+    pyi_interrupt_leave(before);
     t->running = NULL;
     pyi_record_free(pyi_steal(&task->reply));
     if (status == LUA_YIELD) {
@@ -266,7 +296,7 @@ static int resume_task(lua_State *L) { // stack: tasks, task (both light)
         if (task->state ==
             TASK_READY) { /* coroutine.yield() of its own: the others have their turn */
             task->state = TASK_WAITING;
-            make_ready(t, task);
+            pyi_task_make_ready(t, task);
         }
         return 0;
     }
@@ -296,13 +326,14 @@ static void fire_timers(pyi_tasks *t) {
     while (t->soonest != NULL && t->soonest->wake_ns <= now) {
         pyi_task *task = t->soonest;
         task->timed_out = true;
-        make_ready(t, task);
+        pyi_task_make_ready(t, task);
     }
 }
 
 static int poll_ms(const pyi_tasks *t, int64_t end_ns) {
     int64_t wake =
         t->soonest != NULL && t->soonest->wake_ns < end_ns ? t->soonest->wake_ns : end_ns;
+    wake = is_soft(t) && t->stop_end_ns < wake ? t->stop_end_ns : wake;
     if (t->first != NULL) {
         return 0;
     }
@@ -314,21 +345,32 @@ static int poll_ms(const pyi_tasks *t, int64_t end_ns) {
     return ms > 60000 ? 60000 : (int)ms;
 }
 
+/* One that main noticed by its error, before the loop came by. */
+static void look_for_stop(pyi_tasks *t) {
+    struct pollfd fd = {.fd = t->stop != NULL && !t->stopped ? t->stop->fd : -1, .events = POLLIN};
+    if (poll(&fd, 1, 0) > 0) {
+        begin_stop(t);
+    }
+}
+
 /* One turn of the loop. */
-static void turn(pyi_tasks *t, int stop_fd, int64_t end_ns) {
+static void turn(pyi_tasks *t, int64_t end_ns) {
     run_ready(t);
-    if (end_ns == FOREVER && t->main->state >= TASK_DONE) {
+    bool is_over =
+        end_ns == FOREVER ? t->main->state >= TASK_DONE : t->first == NULL && t->in_flight == 0;
+    if (is_over) {
         return;
     }
-    struct pollfd fds[2] = {{.fd = pyi_inbox_fd(t->inbox), .events = POLLIN},
-                            {.fd = stop_fd, .events = POLLIN}};
-    if (poll(fds, stop_fd >= 0 && !t->stopped ? 2 : 1, poll_ms(t, end_ns)) > 0) {
+    struct pollfd fds[2] = {
+        {.fd = pyi_inbox_fd(t->inbox), .events = POLLIN},
+        {.fd = t->stop != NULL && !t->stopped ? t->stop->fd : -1, .events = POLLIN}};
+    if (poll(fds, 2, poll_ms(t, end_ns)) > 0) {
         deliver(t);
         if (fds[1].revents != 0) {
-            t->stopped = true;
-            cancel_task(t, t->main);
+            begin_stop(t);
         }
     }
+    check_stop_over(t);
     fire_timers(t);
 }
 
@@ -336,7 +378,7 @@ static void turn(pyi_tasks *t, int stop_fd, int64_t end_ns) {
  */
 
 /* stack of L: ..., f, args. Replaces them by the task. */
-static pyi_task *new_task(lua_State *L, pyi_tasks *t, int nargs) {
+pyi_task *pyi_task_new(lua_State *L, pyi_tasks *t, int nargs) {
     pyi_task *task = lua_newuserdatauv(L, sizeof(*task), 3); // stack: f, args, task
     *task = (pyi_task){.state = TASK_WAITING, .wake_ns = FOREVER, .nargs = nargs};
     luaL_setmetatable(L, TASK_TYPE);
@@ -351,52 +393,47 @@ static pyi_task *new_task(lua_State *L, pyi_tasks *t, int nargs) {
     lua_pushvalue(L, -2);
     lua_rawsetp(L, -2, task);
     lua_pop(L, 1);
-    make_ready(t, task);
+    pyi_task_make_ready(t, task);
     return task;
 }
 
 static int start_main(lua_State *L) { // stack: f, args
-    pyi_tasks *t = tasks_of(L);
-    t->main = new_task(L, t, lua_gettop(L) - 1);
+    pyi_tasks *t = pyi_tasks_of(L);
+    t->main = pyi_task_new(L, t, lua_gettop(L) - 1);
     return 1;
 }
 
-static int cancel_others(lua_State *L) {
-    pyi_tasks *t = tasks_of(L);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
-    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
-        cancel_task(t, lua_touserdata(L, -1));
-    }
-    return 0;
-}
-
-/* After main: what was started ends. Work on other threads is waited for without a limit, tasks are
- * not. */
+/* After main: what was started ends. At a stop its calls in flight have their grace. Work on other
+ * threads is waited for without a limit, tasks are not. */
 static void wind_down(pyi_tasks *t) {
-    lua_pushcfunction(t->L, cancel_others);
-    if (lua_pcall(t->L, 0, 0, 0) != LUA_OK) {
-        lua_pop(t->L, 1);
+    while (is_soft(t) && (t->first != NULL || t->in_flight > 0)) {
+        turn(t, t->stop_end_ns);
     }
+    run_on_all(t, cancel_all);
     int64_t end_ns = pyi_now_ns() + SHUTDOWN_MS * PYI_NS_PER_MS;
     while ((t->first != NULL && pyi_now_ns() < end_ns) || t->in_flight > 0) {
-        turn(t, -1, t->first != NULL ? end_ns : pyi_now_ns() + PYI_NS_PER_S);
+        turn(t, t->first != NULL ? end_ns : pyi_now_ns() + PYI_NS_PER_S);
     }
 }
 
-bool pyi_tasks_run(pyi_tasks *t, int nargs, int stop_fd, int *ret_results) {
+bool pyi_tasks_run(pyi_tasks *t, int nargs, const pyi_lua_stop *stop, int *ret_results) {
     lua_State *L = t->L;
+    t->stop = stop;
     lua_pushcfunction(L, start_main);
     lua_insert(L, -nargs - 2);
     *ret_results = 1;
     if (lua_pcall(L, nargs + 1, 1, 0) != LUA_OK) {
         return false; // stack: error
     }
+    pyi_interrupt_begin();
     while (t->main->state < TASK_DONE) { // stack: task
-        turn(t, stop_fd, FOREVER);
+        turn(t, FOREVER);
     }
+    look_for_stop(t);
     wind_down(t);
+    pyi_interrupt_end();
     bool ok = t->main->state == TASK_DONE;
-    forget(L, t->main);
+    pyi_task_forget(L, t->main);
     int base = lua_gettop(L);
     if (lua_getiuservalue(L, base, RESULTS) == LUA_TTABLE) {
         lua_rawgeti(L, -1, 1);
@@ -453,112 +490,8 @@ void pyi_tasks_free(pyi_tasks *t) {
     }
 }
 
-/* ---- for Lua -----------------------------------------------------------------------------------
- */
-
-static pyi_task *check_task(lua_State *L, int index) {
-    return luaL_checkudata(L, index, TASK_TYPE);
-}
-
-static int spawn(lua_State *L) {
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    running_task(L);
-    new_task(L, tasks_of(L), lua_gettop(L) - 1);
-    return 1;
-}
-
-/* watch(task): its end wakes the running task. */
-static int watch(lua_State *L) {
-    pyi_task *task = check_task(L, 1), *me = running_task(L);
-    if (task->state >= TASK_DONE) {
-        return 0;
-    }
-    luaL_argcheck(L, task != me, 1, "a task cannot wait for itself");
-    if (lua_getiuservalue(L, 1, WATCHERS) != LUA_TTABLE) {
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, WATCHERS);
-        lua_replace(L, 2);
-        lua_settop(L, 2);
-    } // stack: task, watchers
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
-    lua_rawgetp(L, -1, me);
-    lua_rawseti(L, 2, (lua_Integer)lua_rawlen(L, 2) + 1);
-    return 0;
-}
-
-static int finish_park(lua_State *L, int status PYI_UNUSED, lua_KContext context PYI_UNUSED) {
-    pyi_tasks *t = tasks_of(L);
-    pyi_task *task = t->running;
-    if (task->cancelled && !task->timed_out) {
-        tell_cancelled(L, t, task);
-    }
-    lua_pushboolean(L, !task->timed_out);
-    return 1;
-}
-
-/* park(seconds or nil, deaf): until something watched ends (true; not if deaf), or the time is over
- * (false). */
-static int park(lua_State *L) {
-    pyi_tasks *t = tasks_of(L);
-    pyi_task *task = running_task(L);
-    lua_Number seconds = luaL_optnumber(L, 1, HUGE_VAL);
-    luaL_argcheck(L, !isnan(seconds), 1, "not a number of seconds");
-    if (task->cancelled) {
-        tell_cancelled(L, t, task);
-    }
-    task->timed_out = false;
-    task->deaf = lua_toboolean(L, 2);
-    if (seconds < 1e9) {
-        arm(t, task, pyi_now_ns() + (int64_t)((seconds > 0 ? seconds : 0) * (double)PYI_NS_PER_S));
-    }
-    task->state = TASK_WAITING;
-    return lua_yieldk(L, 0, 0, finish_park);
-}
-
-static int task_status(lua_State *L) {
-    static const char *const names[] = {"running", "running", "done", "failed"};
-    lua_pushstring(L, names[check_task(L, 1)->state]);
-    return 1;
-}
-
-/* Its results, or raises its error. */
-static int task_result(lua_State *L) {
-    pyi_task *task = check_task(L, 1);
-    luaL_argcheck(L, task->state >= TASK_DONE, 1, "the task still runs");
-    task->seen = true;
-    lua_settop(L, 1);
-    lua_getiuservalue(L, 1, RESULTS); // stack: task, results
-    if (task->state == TASK_FAILED) {
-        forget(L, task);
-        lua_rawgeti(L, 2, 1);
-        return lua_error(L);
-    }
-    int count = (int)(lua_getfield(L, 2, "n") == LUA_TNUMBER ? lua_tointeger(L, -1) : 0);
-    luaL_checkstack(L, count, "too many results");
-    for (int i = 1; i <= count; i++) {
-        lua_rawgeti(L, 2, i);
-    }
-    return count;
-}
-
-static int cancel(lua_State *L) {
-    pyi_task *task = check_task(L, 1);
-    task->seen = true;
-    cancel_task(tasks_of(L), task);
-    return 0;
-}
-
-static int now(lua_State *L) {
-    lua_pushnumber(L, (lua_Number)pyi_now_ns() / (lua_Number)PYI_NS_PER_S);
-    return 1;
-}
-
 void pyi_tasks_open(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"spawn", spawn},        {"watch", watch},   {"park", park}, {"status", task_status},
-        {"result", task_result}, {"cancel", cancel}, {"now", now},   {NULL, NULL}};
-    luaL_setfuncs(L, functions, 0);
+    pyi_tasks_open_lib(L);
     luaL_newmetatable(L, TASK_TYPE);
     lua_setfield(L, -2, "task_type");
     lua_newtable(L);

@@ -11,6 +11,7 @@
  * for wakes it exactly once; what it must release outlives no Lua error, because the loop releases
  * it after the resume.
  */
+#include "lua_api.h"
 #include "lua_module.h"
 #include "manager.h"
 
@@ -42,10 +43,10 @@ void pyi_tasks_open(lua_State *L);
 
 /// Runs the function on the stack with the arguments above it as the main task. Takes them off the
 /// stack. When it has ended, the other tasks are cancelled and all that was started is waited for.
-/// Returns whether it ended without an error; its results, or its error value, are then on the
-/// stack (*ret_results of them).
-bool pyi_tasks_run(pyi_tasks *t, int nargs, int stop_fd, int *ret_results);
-/// Whether stop_fd ended it.
+/// stop: may be NULL. Returns whether it ended without an error; its results, or its error value,
+/// are then on the stack (*ret_results of them).
+bool pyi_tasks_run(pyi_tasks *t, int nargs, const pyi_lua_stop *stop, int *ret_results);
+/// Whether a stop was asked for meanwhile.
 bool pyi_tasks_stopped(const pyi_tasks *t);
 /// After run: the main task's coroutine, for its traceback. NULL: none.
 lua_State *pyi_tasks_main(const pyi_tasks *t);
@@ -62,6 +63,8 @@ void pyi_record_free(pyi_record *r);
 int pyi_task_wait(lua_State *L, pyi_record *r, lua_KFunction k);
 /// The record that woke the running task. Freed by the loop when the task next yields or ends.
 pyi_record *pyi_task_reply(lua_State *L);
+/// Whether the host is stopping, so that a cancelled call was one that took too long.
+bool pyi_task_is_stopped(lua_State *L);
 /// Any thread: gives the record back.
 void pyi_inbox_push(pyi_record *r);
 

@@ -38,9 +38,10 @@ local function new(core)
 
   --- Cancels them and waits until each has ended, so that nothing runs on behind the caller's back. When the caller is
   -- itself cancelled there is nothing to wait for: its own wait would raise.
-  local function cancel_all(list)
+  -- `patient`: while the host stops, calls in flight keep their grace.
+  local function cancel_all(list, patient)
     for _, task in ipairs(list) do
-      core.cancel(task)
+      core.cancel(task, patient)
     end
     for _, task in ipairs(list) do
       while core.status(task) == "running" do
@@ -55,7 +56,7 @@ local function new(core)
   local function guarded_wait(list, seconds)
     local ok, ended = pcall(wait, list, seconds)
     if not ok then
-      cancel_all(list)
+      cancel_all(list, true)
       error(ended, 0)
     end
     return ended
@@ -79,7 +80,7 @@ local function new(core)
     end
     local ended = guarded_wait(list)
     if ended ~= "done" then
-      cancel_all(list)
+      cancel_all(list, true)
       core.result(ended)
     end
     local results = {}

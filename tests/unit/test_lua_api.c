@@ -282,7 +282,8 @@ static outcome run_with(const char *body, int stop_fd, int argc, char *const *ar
     assert_true(pyi_config_has_main(c));
     assert_int_equal(pyi_lua_attach(c, NULL, by_index, &e), PYI_OK);
     FILE *file = capture_begin(&saved);
-    o.status = pyi_lua_run_main(c, argc, argv, stop_fd, &o.error);
+    pyi_lua_stop stop = {stop_fd, NULL, NULL};
+    o.status = pyi_lua_run_main(c, argc, argv, &stop, &o.error);
     capture_end(file, saved, o.err, sizeof(o.err));
     pthread_mutex_lock(&lock);
     assert_null(pending); /* nothing that main started is left */
