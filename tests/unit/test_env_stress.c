@@ -157,7 +157,7 @@ static void processes_killed_at_random_leave_only_whole_environments(void **stat
     seed = chosen != NULL ? (unsigned)strtoul(chosen, NULL, 10) : (unsigned)time(NULL);
     print_message("  %ld rounds, PYI_STRESS_SEED=%u\n", rounds, seed);
     for (int kind = 0; kind < KINDS; kind++) {
-        char version[8];
+        char version[16];
         snprintf(version, sizeof(version), "%d.0", kind + 1);
         put_wheel(f, "depa", version, "");
     }
