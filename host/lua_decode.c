@@ -60,6 +60,7 @@ static pyi_err push_map(lua_State *L, pyi_reader *r, uint32_t count, unsigned de
         }
         lua_rawset(L, -3);
     }
+    pyi_lua_set_kind(L, PYI_LUA_DICT);
     return PYI_OK;
 }
 
@@ -126,6 +127,24 @@ static pyi_err push_fields(lua_State *L, pyi_reader *r, pyi_lua_kind kind, pyi_e
     return PYI_OK;
 }
 
+/* What has a text and is no str. */
+static void push_text_kind(lua_State *L, const void *text, size_t len, pyi_lua_kind kind) {
+    lua_createtable(L, 1, 0);
+    lua_pushlstring(L, text, len);
+    lua_rawseti(L, -2, 1);
+    pyi_lua_set_kind(L, kind);
+}
+
+/* A path whose name is not UTF-8 has surrogates, as a str. */
+static pyi_err push_path(lua_State *L, pyi_reader *r, pyi_error *e) {
+    pyi_token t;
+    if (pyi_read(r, &t) != PYI_OK || (t.kind != PYI_STR && t.kind != PYI_EXT)) {
+        return malformed(e, "a path without text");
+    }
+    push_text_kind(L, t.data, t.len, PYI_LUA_PATH);
+    return PYI_OK;
+}
+
 static pyi_err push_uuid(lua_State *L, const uint8_t *u, size_t len, pyi_error *e) {
     char text[40];
     if (len != 16) {
@@ -135,7 +154,7 @@ static pyi_err push_uuid(lua_State *L, const uint8_t *u, size_t len, pyi_error *
              "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
              u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
              u[15]);
-    lua_pushstring(L, text);
+    push_text_kind(L, text, strlen(text), PYI_LUA_UUID);
     return PYI_OK;
 }
 
@@ -143,20 +162,26 @@ static pyi_err push_uuid(lua_State *L, const uint8_t *u, size_t len, pyi_error *
  */
 
 static pyi_err push_array_fields(lua_State *L, pyi_reader *r, pyi_lua_kind kind, pyi_error *e) {
-    static const char *const names[] = {"dtype", "shape", "data"};
+    static const char *const names[] = {"dtype", "shape"};
     pyi_token t;
     if (pyi_read_kind(r, PYI_ARRAY, &t) != PYI_OK ||
         t.count != (kind == PYI_LUA_NDARRAY ? 3u : 2u)) {
         return malformed(e, "a numpy value with wrong fields");
     }
     lua_createtable(L, 0, 3);
-    for (uint32_t i = 0; i < t.count; i++) {
+    for (uint32_t i = 0; i + 1 < t.count; i++) {
         pyi_err err = push_value(L, r, PYI_MAX_DEPTH - 1, e);
         if (err != PYI_OK) {
             return err;
         }
-        lua_setfield(L, -2, kind == PYI_LUA_NDARRAY || i == 0 ? names[i] : "data");
+        lua_setfield(L, -2, names[i]);
     }
+    pyi_token data;
+    if (pyi_read_kind(r, PYI_BIN, &data) != PYI_OK) {
+        return malformed(e, "a numpy value without data");
+    }
+    lua_pushlstring(L, (const char *)data.data, data.len);
+    lua_setfield(L, -2, "data");
     pyi_lua_set_kind(L, kind);
     return PYI_OK;
 }
@@ -289,7 +314,7 @@ static pyi_err push_ext(lua_State *L, const pyi_token *t, unsigned depth, pyi_er
     case PYI_EXT_UUID:
         return push_uuid(L, t->data, t->len, e);
     case PYI_EXT_PATH:
-        return push_value(L, &r, depth, e);
+        return push_path(L, &r, e);
     case PYI_EXT_NDARRAY:
         return push_array_fields(L, &r, PYI_LUA_NDARRAY, e);
     case PYI_EXT_NPSCALAR:
@@ -334,8 +359,10 @@ static pyi_err push_value(lua_State *L, pyi_reader *r, unsigned depth, pyi_error
         lua_pushnumber(L, t.f);
         return PYI_OK;
     case PYI_STR:
-    case PYI_BIN:
         lua_pushlstring(L, (const char *)t.data, t.len);
+        return PYI_OK;
+    case PYI_BIN:
+        push_text_kind(L, t.data, t.len, PYI_LUA_BYTES);
         return PYI_OK;
     case PYI_ARRAY:
         return push_items(L, r, t.count, depth + 1, e);

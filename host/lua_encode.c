@@ -54,17 +54,25 @@ static pyi_err refuse_type(lua_State *L, int index, const step *at, pyi_error *e
 /* ---- scalars -----------------------------------------------------------------------------------
  */
 
-static pyi_err put_string(lua_State *L, int index, pyi_writer *w, const step *at, pyi_error *e) {
-    size_t len;
-    const char *text = lua_tolstring(L, index, &len);
-    if (!pyi_utf8_valid((const uint8_t *)text, len)) {
-        return refuse(at, e, "the string is not UTF-8: send it as pyisolate.bytes(s), or as text");
-    }
+/* Python's lone surrogates come as they would be in UTF-8, and go back so. */
+static pyi_err put_text(const char *text, size_t len, pyi_writer *w, const step *at, pyi_error *e) {
     if (len > UINT32_MAX) {
         return refuse(at, e, "the string has more than 4 GiB");
     }
-    pyi_put_str(w, text, len);
+    if (pyi_utf8_valid((const uint8_t *)text, len)) {
+        pyi_put_str(w, text, len);
+    } else if (pyi_utf8_valid_surrogates((const uint8_t *)text, len)) {
+        pyi_put_ext_raw(w, PYI_EXT_SURROGATE, text, len);
+    } else {
+        return refuse(at, e, "the string is not UTF-8: send it as pyisolate.bytes(s), or as text");
+    }
     return PYI_OK;
+}
+
+static pyi_err put_string(lua_State *L, int index, pyi_writer *w, const step *at, pyi_error *e) {
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len);
+    return put_text(text, len, w, at, e);
 }
 
 static void put_number(lua_State *L, int index, pyi_writer *w) {
@@ -206,15 +214,62 @@ static pyi_err put_plain(lua_State *L, int table, pyi_writer *w, const step *at,
 /* ---- kinds -------------------------------------------------------------------------------------
  */
 
+/* The string that bytes, UUIDs and paths are made of, or NULL. The table keeps it. */
+static const char *text_of(lua_State *L, int table, size_t *ret_len) {
+    lua_rawgeti(L, table, 1);
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, ret_len) : NULL;
+    lua_pop(L, 1);
+    return text;
+}
+
 static pyi_err put_bytes(lua_State *L, int table, pyi_writer *w, const step *at, pyi_error *e) {
     size_t len = 0;
-    lua_rawgeti(L, table, 1);
-    const char *data = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
-    lua_pop(L, 1); /* the table keeps it */
+    const char *data = text_of(L, table, &len);
     if (data == NULL || len > UINT32_MAX) {
         return refuse(at, e, "is no longer a good pyisolate.bytes: make it from a string");
     }
     pyi_put_bin(w, data, len);
+    return PYI_OK;
+}
+
+static pyi_err put_path(lua_State *L, int table, pyi_writer *w, const step *at, pyi_error *e) {
+    size_t len = 0;
+    const char *text = text_of(L, table, &len);
+    if (text == NULL || memchr(text, '\0', len) != NULL) {
+        return refuse(at, e, "is no longer a good pyisolate.path: make it from a string");
+    }
+    size_t mark = pyi_put_ext_begin(w, PYI_EXT_PATH);
+    pyi_err err = put_text(text, len, w, at, e);
+    pyi_put_ext_end(w, mark);
+    return err;
+}
+
+/* 32 hexadecimal digits, dashes anywhere. */
+static bool read_uuid(const char *text, size_t len, uint8_t ret[16]) {
+    static const char digits[] = "0123456789abcdef";
+    unsigned count = 0;
+    for (size_t i = 0; i < len; i++) {
+        const char *digit =
+            text[i] != '\0' ? strchr(digits, text[i] | (text[i] > '9' ? 0x20 : 0)) : NULL;
+        if (text[i] == '-') {
+            continue;
+        } else if (digit == NULL || count == 32) {
+            return false;
+        }
+        ret[count / 2] = (uint8_t)(ret[count / 2] << 4 | (digit - digits));
+        count++;
+    }
+    return count == 32;
+}
+
+static pyi_err put_uuid(lua_State *L, int table, pyi_writer *w, const step *at, pyi_error *e) {
+    size_t len = 0;
+    uint8_t bytes[16] = {0};
+    const char *text = text_of(L, table, &len);
+    if (text == NULL || !read_uuid(text, len, bytes)) {
+        return refuse(at, e, "is not a good pyisolate.uuid: 32 hexadecimal digits");
+    }
+    pyi_put_ext_raw(w, PYI_EXT_UUID, bytes, sizeof bytes);
     return PYI_OK;
 }
 
@@ -279,15 +334,16 @@ static pyi_err put_fields(lua_State *L, int table, pyi_lua_kind kind, pyi_writer
     pyi_err err = PYI_OK;
     for (uint32_t i = 0; i < count && err == PYI_OK; i++) {
         step field = {.up = at, .key = fields[i]};
-        bool zone = strcmp(fields[i], "zone") == 0,
-             optional = zone || strcmp(fields[i], "offset") == 0;
+        bool zone = strcmp(fields[i], "zone") == 0, offset = strcmp(fields[i], "offset") == 0;
         push_field(L, table, fields[i]);
-        if (lua_isnil(L, -1) && optional) {
+        if (lua_isnil(L, -1) && (zone || offset)) {
             pyi_put_nil(w);
         } else if (zone && lua_type(L, -1) == LUA_TSTRING) {
             err = put_string(L, -1, w, &field, e);
         } else if (kind == PYI_LUA_COMPLEX &&
                    (lua_type(L, -1) == LUA_TNUMBER || lua_isnil(L, -1))) {
+            pyi_put_float(w, lua_tonumber(L, -1));
+        } else if (offset && lua_type(L, -1) == LUA_TNUMBER && !lua_isinteger(L, -1)) {
             pyi_put_float(w, lua_tonumber(L, -1));
         } else if (lua_isinteger(L, -1) || lua_isnil(L, -1)) {
             pyi_put_int(w, lua_tointeger(L, -1));
@@ -359,6 +415,10 @@ static pyi_err put_table(lua_State *L, int table, pyi_writer *w, const step *at,
         return put_ext_sequence(L, table, kind, w, at, depth, e);
     case PYI_LUA_BYTES:
         return put_bytes(L, table, w, at, e);
+    case PYI_LUA_UUID:
+        return put_uuid(L, table, w, at, e);
+    case PYI_LUA_PATH:
+        return put_path(L, table, w, at, e);
     case PYI_LUA_INT:
         return put_bigint(L, table, w, at, e);
     case PYI_LUA_KWARGS:

@@ -9,8 +9,9 @@ static const char KIND_KEY = 0;  /* in a metatable: its kind */
 static const char KINDS_KEY = 0; /* in the registry: kind -> metatable */
 
 static const char *const NAMES[PYI_LUA_KINDS] = {
-    NULL,     "list",    "dict",     "tuple", "set",  "frozenset", "bytes",   "int",
-    "kwargs", "complex", "datetime", "date",  "time", "timedelta", "ndarray", "npscalar"};
+    NULL,       "list", "dict", "tuple",     "set",     "frozenset",
+    "bytes",    "uuid", "path", "int",       "kwargs",  "complex",
+    "datetime", "date", "time", "timedelta", "ndarray", "npscalar"};
 
 const char *const *pyi_lua_fields(pyi_lua_kind kind) {
     static const char *const complex_fields[] = {"re", "im", NULL};

@@ -2,7 +2,8 @@
 /*
  * Values between Lua and the wire, streamed: no tree between. A sequence is a list, any other table
  * a dict; what a plain table cannot say is a table with one of our metatables (a "kind"): tuple,
- * bytes, dates, big integers. docs/lua.md has the round trip. One thread at a time, as the state.
+ * bytes, dates, big integers. What comes from Python has its kind, so that it goes back as the same
+ * type, also an empty dict. docs/lua.md has the round trip. One thread at a time, as the state.
  */
 #include "lua_vm.h"
 #include "pyi_wire.h"
@@ -15,6 +16,8 @@ typedef enum pyi_lua_kind {
     PYI_LUA_SET,
     PYI_LUA_FROZENSET,
     PYI_LUA_BYTES,     /* [1]: the bytes */
+    PYI_LUA_UUID,      /* [1]: its text */
+    PYI_LUA_PATH,      /* [1]: its text */
     PYI_LUA_INT,       /* [1]: decimal, or 0x and hexadecimal digits: beyond 64 bits */
     PYI_LUA_KWARGS,    /* the last argument of a call: its keyword arguments */
     PYI_LUA_COMPLEX,   /* re, im */

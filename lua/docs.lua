@@ -201,6 +201,8 @@ local LUALS_API = [[
 ---@field set fun(t?: table): table
 ---@field frozenset fun(t?: table): table
 ---@field bytes fun(s: string): table
+---@field uuid fun(s: string): table
+---@field path fun(s: string): table
 ---@field int fun(digits: string|integer): table|integer
 ---@field complex fun(t: table): table
 ---@field datetime fun(t: table): table

@@ -64,17 +64,59 @@ local function new(kinds)
     values[name] = maker(name)
   end
 
-  function values.bytes(s)
-    if type(s) ~= "string" then
-      error("pyisolate.bytes takes a string, got a " .. type(s), 2)
+  --- What has a text and is no str (bytes, UUIDs, paths) reads as its string: tostring, #, .., order, and the methods
+  -- of strings. Two are equal if they are of one kind and have the same text; one never equals a string.
+  local function text_of(x)
+    return type(x) == "table" and x[1] or x
+  end
+
+  local function text_kind(name)
+    local kind, wrapped = kinds[name], {}
+    values[name] = function(s)
+      if type(s) ~= "string" then
+        error("pyisolate." .. name .. " takes a string, got a " .. type(s), 2)
+      end
+      return setmetatable({ s }, kind)
     end
-    return setmetatable({ s }, kinds.bytes)
+    function kind.__tostring(t)
+      return t[1]
+    end
+    function kind.__len(t)
+      return #t[1]
+    end
+    function kind.__concat(a, b)
+      return text_of(a) .. text_of(b)
+    end
+    function kind.__eq(a, b)
+      return rawequal(getmetatable(a), getmetatable(b)) and a[1] == b[1]
+    end
+    function kind.__lt(a, b)
+      return text_of(a) < text_of(b)
+    end
+    function kind.__le(a, b)
+      return text_of(a) <= text_of(b)
+    end
+    function kind.__index(_, key)
+      local method = string[key]
+      if method and not wrapped[key] then
+        wrapped[key] = function(t, ...)
+          return method(text_of(t), ...)
+        end
+      end
+      return wrapped[key]
+    end
   end
-  function kinds.bytes.__tostring(t)
-    return t[1]
+
+  for _, name in ipairs { "bytes", "uuid", "path" } do
+    text_kind(name)
   end
-  function kinds.bytes.__len(t)
-    return #t[1]
+  local any_uuid = values.uuid
+  function values.uuid(s)
+    local digits = type(s) == "string" and string.gsub(string.lower(s), "-", "")
+    if digits and not string.find(digits, "^" .. ("%x"):rep(32) .. "$") then
+      error("pyisolate.uuid takes 32 hexadecimal digits, dashes between them or not", 2)
+    end
+    return any_uuid(digits and string.gsub(digits, "^(........)(....)(....)(....)", "%1-%2-%3-%4-"))
   end
 
   function values.int(digits)

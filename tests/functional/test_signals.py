@@ -99,7 +99,7 @@ def test_a_call_in_flight_has_the_grace_time(workspace: Workspace, method: str) 
     """
     finished, seconds = stopped_after(workspace, body, 0.3)
     assert finished.status == 143
-    first, results, refused = finished.out.splitlines()
+    _, results, refused = finished.out.splitlines()
     assert results == "1\t1.5"
     assert "the host is stopping" in refused
     assert seconds < 6
