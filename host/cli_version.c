@@ -46,6 +46,9 @@ static void add_libraries(facts *f) {
     const char *number = lua != NULL ? strstr(lua, "Lua 5") : NULL;
     add(f, "lua", "%.*s", number != NULL ? (int)strcspn(number + 4, " $") : 9,
         number != NULL ? number + 4 : "linked in");
+    const char *(*jansson)(void) = NULL;
+    *(void **)&jansson = dlsym(RTLD_DEFAULT, "jansson_version_str"); // since 2.13
+    add(f, "jansson", "%s", jansson != NULL ? jansson() : "linked in");
     add(f, "libc", "glibc %s", gnu_get_libc_version());
 }
 
