@@ -126,6 +126,40 @@ static void restart_failed(pyi_extension *x, const pyi_generation *g, const pyi_
 static void on_ready(void *arg, pyi_generation *g);
 static void on_end(void *arg, pyi_generation *g);
 
+static bool make_room(pyi_extension *x) {
+    if (x->alive_count < x->alive_cap) {
+        return true;
+    }
+    unsigned cap = x->alive_cap + 4;
+    pyi_generation **grown = reallocarray(x->alive, cap, sizeof(pyi_generation *));
+    if (grown != NULL) {
+        x->alive = grown;
+        x->alive_cap = cap;
+    }
+    return grown != NULL;
+}
+
+static void remove_alive(pyi_extension *x, pyi_generation *g) {
+    for (unsigned i = 0; i < x->alive_count; i++) {
+        if (x->alive[i] == g) {
+            x->alive[i] = x->alive[--x->alive_count];
+            pyi_generation_unref(g);
+            return;
+        }
+    }
+}
+
+static pyi_err start_alive(pyi_extension *x, const pyi_generation_config *config, pyi_error *e) {
+    if (!make_room(x)) {
+        return pyi_error_set(e, PYI_ENOMEM, "start", "out of memory");
+    }
+    pyi_err err = pyi_generation_start(config, &x->starting, e);
+    if (err == PYI_OK) {
+        x->alive[x->alive_count++] = pyi_generation_ref(x->starting);
+    }
+    return err;
+}
+
 static void start_generation(pyi_extension *x) {
     const pyi_manager_services *s = services(x);
     pyi_generation_config config = {.loop = s->loop,
@@ -143,12 +177,12 @@ static void start_generation(pyi_extension *x) {
         set_state(x, PYI_STATE_STARTING);
     }
     pyi_error e;
-    if (pyi_generation_start(&config, &x->starting, &e) == PYI_OK) {
-        x->alive++;
-    } else if (first) {
-        become_failed(x, NULL, &e, NULL);
-    } else {
-        restart_failed(x, NULL, &e, NULL);
+    if (start_alive(x, &config, &e) != PYI_OK) {
+        if (first) {
+            become_failed(x, NULL, &e, NULL);
+        } else {
+            restart_failed(x, NULL, &e, NULL);
+        }
     }
 }
 
@@ -270,7 +304,6 @@ static void on_starting_end(pyi_extension *x, pyi_generation *g) {
 static void on_end(void *arg, pyi_generation *g) {
     pyi_extension *x = arg;
     bool was_current = g == x->current;
-    x->alive--;
     if (was_current) {
         detach_current(x);
     }
@@ -284,7 +317,8 @@ static void on_end(void *arg, pyi_generation *g) {
     } else {
         log_about(x, g, PYI_DEBUG, "PYI-CHILD-EXIT", pyi_generation_error(g)->msg);
     }
-    if (x->stop_asked && x->alive == 0 && !x->preparing) {
+    remove_alive(x, g);
+    if (x->stop_asked && x->alive_count == 0 && !x->preparing) {
         become_stopped(x);
     }
 }
@@ -319,7 +353,7 @@ static void on_prepared(void *arg) {
         keep_env(x, p->env);
     }
     if (x->stop_asked) {
-        if (x->alive == 0) {
+        if (x->alive_count == 0) {
             become_stopped(x);
         }
     } else if (p->err == PYI_OK) {
@@ -379,7 +413,7 @@ void pyi_extension_ask_stop(pyi_extension *x, int64_t grace_ms) {
     pthread_mutex_lock(&x->lock);
     pyi_state state = x->state;
     pthread_mutex_unlock(&x->lock);
-    bool idle = x->alive == 0 && !x->preparing;
+    bool idle = x->alive_count == 0 && !x->preparing;
     if (idle && (state == PYI_STATE_STOPPED || state == PYI_STATE_FAILED)) {
         return;
     }
@@ -396,21 +430,15 @@ void pyi_extension_ask_stop(pyi_extension *x, int64_t grace_ms) {
     pyi_error e;
     pyi_error_set(&e, PYI_ESTOPPED, "stop", "extension \"%s\" was stopped", x->config->name);
     pyi_router_fail_waiting(x, &e, NULL);
-    if (x->starting != NULL) {
-        pyi_generation_stop(x->starting, 0);
-    }
-    if (x->current != NULL) {
-        pyi_generation_stop(x->current, grace_ms);
+    for (unsigned i = 0; i < x->alive_count; i++) { /* what a restart replaced is told once more */
+        pyi_generation_stop(x->alive[i], x->alive[i] == x->starting ? 0 : grace_ms);
     }
 }
 
 void pyi_extension_kill(pyi_extension *x) {
     pyi_extension_ask_stop(x, 0);
-    if (x->starting != NULL) {
-        pyi_generation_kill(x->starting, NULL);
-    }
-    if (x->current != NULL) {
-        pyi_generation_kill(x->current, NULL);
+    for (unsigned i = 0; i < x->alive_count; i++) {
+        pyi_generation_kill(x->alive[i], NULL);
     }
 }
 
@@ -441,6 +469,7 @@ void pyi_extension_free(pyi_extension *x) {
         return;
     }
     pyi_env_free(x->env);
+    free(x->alive);
     pyi_extension_config_free(x->config);
     free(x->detail);
     pthread_mutex_destroy(&x->lock);

@@ -45,8 +45,9 @@ struct pyi_extension {
 
     /* loop thread */
     pyi_generation *starting; /* counted */
-    unsigned alive;           /* generations that have not ended */
-    unsigned number;          /* of the last generation */
+    pyi_generation **alive;   /* counted: those that have not ended, replaced ones too */
+    unsigned alive_count, alive_cap;
+    unsigned number; /* of the last generation */
     pyi_env *env;
     bool preparing, stop_asked, has_served;
     pthread_t preparer;
