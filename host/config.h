@@ -6,6 +6,7 @@
  */
 #include "pyi_arena.h"
 #include "pyi_error.h"
+#include "pyi_limits.h"
 #include "pyi_log.h"
 #include <stdio.h>
 
@@ -83,8 +84,14 @@ typedef struct pyi_extension_config {
     const char *transport; /* "nng" or "ring" */
     pyi_pairs not_yet; /* keys given (here and in the manager) that a later issue builds: key, what
                           to do */
-    bool embed;        /* false: run inside the venv's own python (hidden key `embed`, for tests) */
+    unsigned max_payload; /* bytes of a message; 0: PYI_MAX_PAYLOAD_DEFAULT (hidden key
+                             `max_payload`, for tests) */
+    bool embed; /* false: run inside the venv's own python (hidden key `embed`, for tests) */
 } pyi_extension_config;
+
+static inline uint64_t pyi_max_payload_of(const pyi_extension_config *c) {
+    return c->max_payload != 0 ? c->max_payload : PYI_MAX_PAYLOAD_DEFAULT;
+}
 
 void pyi_manager_config_free(pyi_manager_config *c);
 void pyi_extension_config_free(pyi_extension_config *c);

@@ -68,6 +68,7 @@ static const member EXTENSION_MEMBERS[] = {
     {"stop_timeout", MILLISECONDS, AT(stop_timeout_ms), NULL, 0},
     {"max_concurrency", UNSIGNED, AT(max_concurrency), NULL, 0},
     {"threads", UNSIGNED, AT(threads), NULL, 0},
+    {"max_payload", UNSIGNED, AT(max_payload), NULL, 0},
     {"conda_channels", STRINGS, AT(conda_channels), NULL, 0},
     {"conda_dependencies", STRINGS, AT(conda_dependencies), NULL, 0},
     {"conda_platforms", STRINGS, AT(conda_platforms), NULL, 0},

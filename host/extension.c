@@ -168,7 +168,7 @@ static void start_generation(pyi_extension *x) {
                                     .paths = s->paths,
                                     .socket_dir = s->socket_dir,
                                     .number = ++x->number,
-                                    .max_payload = PYI_MAX_PAYLOAD_DEFAULT,
+                                    .max_payload = pyi_max_payload_of(x->config),
                                     .on_ready = on_ready,
                                     .on_end = on_end,
                                     .arg = x};

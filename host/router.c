@@ -400,7 +400,7 @@ pyi_err pyi_call_begin(pyi_extension *x, const char *object, const char *method,
         return e->code;
     }
     pyi_call *c = calloc(1, sizeof(*c));
-    pyi_frame *f = pyi_frame_new(PYI_MAX_PAYLOAD_DEFAULT);
+    pyi_frame *f = pyi_frame_new(pyi_max_payload_of(x->config));
     if (c == NULL || f == NULL) {
         free(c);
         pyi_frame_free(f);

@@ -141,6 +141,8 @@ local extension = {
     help = "Topics that it may receive." },
   { key = "policy", type = "path", from = "ours", later = RAISE_LATER .. "; nothing is denied until then",
     help = "A Lua file that decides what this extension may do." },
+  { key = "max_payload", type = "integer", min = 1024, max = 4294901760, from = "ours", hidden = true, shown = "1 GiB",
+    help = "Most bytes of a message, in both directions." },
   { key = "embed", type = "boolean", default = true, from = "ours", hidden = true,
     help = "`false`: run inside the environment's own python, as where there is no shared libpython." },
 }
