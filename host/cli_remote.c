@@ -66,12 +66,26 @@ static pyi_err code_of(const char *name) {
     return PYI_EINTERNAL;
 }
 
+/* One that was raised in C code has no frames: its traceback says no more than the line above it.
+ */
+static void say_traceback(const char *type, const char *message, const char *traceback) {
+    size_t type_len = type != NULL ? strlen(type) : 0;
+    size_t len = message != NULL ? strlen(message) : 0;
+    if (traceback != NULL && type_len > 0 && strncmp(traceback, type, type_len) == 0 &&
+        strncmp(traceback + type_len, ": ", 2) == 0 && message != NULL &&
+        strncmp(traceback + type_len + 2, message, len) == 0 &&
+        strspn(traceback + type_len + 2 + len, "\n") == strlen(traceback + type_len + 2 + len)) {
+        return;
+    }
+    pyi_say_detail(traceback);
+}
+
 static void say_cause(pyi_reader error) {
     PYI_AUTO_FREE char *type = pyi_map_string(error, "type");
     PYI_AUTO_FREE char *message = pyi_map_string(error, "message");
     PYI_AUTO_FREE char *traceback = pyi_map_string(error, "traceback");
     pyi_say_cause("%s: %s", type != NULL ? type : "an error", message != NULL ? message : "");
-    pyi_say_detail(traceback);
+    say_traceback(type, message, traceback);
 }
 
 static int say_answer_error(pyi_reader error) {
@@ -87,7 +101,7 @@ static int say_answer_error(pyi_reader error) {
     } else {
         pyi_say_error("%s", message != NULL ? message : "the host answered with an error");
     }
-    pyi_say_detail(traceback);
+    say_traceback(type, message, traceback);
     pyi_say_detail(detail);
     pyi_reader cause;
     while (pyi_map_get(error, "cause", &cause) && pyi_map_kind(error, "cause") == PYI_MAP) {

@@ -372,14 +372,16 @@ static bool take_line(pyi_control_client *client, size_t len) {
 
 static bool refuse_long_line(pyi_control_client *client) {
     pyi_control_job *job = job_new(client);
+    if (job == NULL) {
+        client_close(client);
+        return false;
+    }
     client->ended = true;
     client->in.len = 0;
-    if (job != NULL) {
-        pyi_error e = {0};
-        pyi_error_set(&e, PYI_ETOOBIG, "control.request", "a request line may have %u bytes",
-                      PYI_MAX_CONTROL_LINE);
-        pyi_control_refuse(job, &e, NULL); // flushes, and closes as the client has "ended"
-    }
+    pyi_error e = {0};
+    pyi_error_set(&e, PYI_ETOOBIG, "control.request", "a request line may have %u bytes",
+                  PYI_MAX_CONTROL_LINE);
+    pyi_control_refuse(job, &e, NULL); // flushes, and closes as the client has "ended"
     return false;
 }
 
@@ -544,8 +546,9 @@ pyi_err pyi_control_start(pyi_manager *m, const pyi_control_options *o, pyi_cont
 static void close_all(void *arg) {
     pyi_control *c = arg;
     pyi_loop_unwatch(c->listen_watch);
-    while (c->clients != NULL) {
-        client_close(c->clients);
+    for (pyi_control_client *client = c->clients, *next; client != NULL; client = next) {
+        next = client->next; // an answer that is still to come finds its job without a client
+        client_close(client);
     }
 }
 
