@@ -1,4 +1,9 @@
-/* A child's output: bytes become lines, lines become log entries, the last of stderr is kept. */
+/*
+ * A child's output: bytes become lines, lines become log entries, the last of stderr is kept.
+ *
+ * While nobody reads the host's log, nothing is read from the child either: its writes wait, the
+ * loop does not.
+ */
 #include "childlog.h"
 
 #include "pyi_limits.h"
@@ -10,6 +15,7 @@
 
 #define LINE_MAX_BYTES 8192 /* a longer line is logged in pieces */
 #define READS_A_TURN   16   /* then the loop's other work gets its turn */
+#define PAUSE_MS       50   /* until the log's reader is looked for again */
 
 typedef struct stream {
     pyi_childlog *log;
@@ -22,6 +28,7 @@ typedef struct stream {
 typedef struct source {
     pyi_childlog *log;
     int fd;
+    bool closed;
     pyi_watch *watch;
     /// Reads once: false when nothing is left or the other end is closed.
     bool (*read_once)(struct source *s);
@@ -29,8 +36,10 @@ typedef struct source {
 } source;
 
 struct pyi_childlog {
+    pyi_loop *loop;
     pyi_log_subject subject;
     source out, err, records;
+    pyi_timer *resume;       /* while paused */
     stream raw_out, raw_err; /* descriptors 1 and 2 */
     stream py_out, py_err;   /* sys.stdout and sys.stderr */
     size_t tail_len;
@@ -143,21 +152,52 @@ static bool read_record(source *s) {
     return n > 0 || (n < 0 && errno == EINTR);
 }
 
-static void on_source(void *arg, uint32_t events) {
-    source *s = arg;
-    int turns = 0;
-    while (turns < READS_A_TURN && s->read_once(s)) {
-        turns++;
-    }
-    if (turns == 0 && (events & (EPOLLHUP | EPOLLERR)) != 0) {
-        pyi_loop_unwatch(pyi_steal(&s->watch)); /* closed: what follows is the end of the process */
+static void on_source(void *arg, uint32_t events);
+
+/* A source that has been closed stays without a watch. */
+static pyi_err watch(source *s, pyi_error *e) {
+    return pyi_loop_watch(s->log->loop, s->fd, EPOLLIN, on_source, s, &s->watch, e);
+}
+
+static void on_resume(void *arg) {
+    pyi_childlog *c = arg;
+    source *sources[] = {&c->out, &c->err, &c->records};
+    c->resume = NULL;
+    for (size_t i = 0; i < PYI_COUNT(sources); i++) {
+        pyi_error e;
+        if (!sources[i]->closed && watch(sources[i], &e) != PYI_OK) {
+            pyi_log(PYI_ERROR, "PYI-CHILD-OUTPUT", &c->subject,
+                    "its output is not read any more: %s", e.msg);
+        }
     }
 }
 
-static pyi_err watch(pyi_loop *loop, pyi_childlog *c, source *s, int *fd, stream *to,
-                     bool (*read_once)(source *s), pyi_error *e) {
+static void pause_sources(pyi_childlog *c) {
+    source *sources[] = {&c->out, &c->err, &c->records};
+    for (size_t i = 0; i < PYI_COUNT(sources); i++) {
+        pyi_loop_unwatch(pyi_steal(&sources[i]->watch));
+    }
+    c->resume = pyi_loop_after(c->loop, PAUSE_MS, on_resume, c);
+}
+
+static void on_source(void *arg, uint32_t events) {
+    source *s = arg;
+    int turns = 0;
+    while (turns < READS_A_TURN && pyi_log_ready() && s->read_once(s)) {
+        turns++;
+    }
+    if (!pyi_log_ready()) {
+        pause_sources(s->log);
+    } else if (turns == 0 && (events & (EPOLLHUP | EPOLLERR)) != 0) {
+        s->closed = true; /* what follows is the end of the process */
+        pyi_loop_unwatch(pyi_steal(&s->watch));
+    }
+}
+
+static pyi_err open_source(pyi_childlog *c, source *s, int *fd, stream *to,
+                           bool (*read_once)(source *s), pyi_error *e) {
     *s = (source){.log = c, .fd = pyi_steal_fd(fd), .read_once = read_once, .stream = to};
-    return pyi_loop_watch(loop, s->fd, EPOLLIN, on_source, s, &s->watch, e);
+    return watch(s, e);
 }
 
 pyi_err pyi_childlog_new(pyi_loop *loop, const char *name, unsigned generation, pyi_spawned *s,
@@ -166,6 +206,7 @@ pyi_err pyi_childlog_new(pyi_loop *loop, const char *name, unsigned generation, 
     if (c == NULL) {
         return pyi_error_set(e, PYI_ENOMEM, "childlog", "out of memory");
     }
+    c->loop = loop;
     c->subject = (pyi_log_subject){.ext = name, .generation = generation, .pid = s->pid};
     c->out.fd = c->err.fd = c->records.fd = -1;
     stream *streams[] = {&c->raw_out, &c->raw_err, &c->py_out, &c->py_err};
@@ -174,12 +215,12 @@ pyi_err pyi_childlog_new(pyi_loop *loop, const char *name, unsigned generation, 
         streams[i]->name = i % 2 == 0 ? "stdout" : "stderr";
         streams[i]->level = i % 2 == 0 ? PYI_INFO : PYI_WARNING;
     }
-    pyi_err err = watch(loop, c, &c->out, &s->out_fd, &c->raw_out, read_bytes, e);
+    pyi_err err = open_source(c, &c->out, &s->out_fd, &c->raw_out, read_bytes, e);
     if (err == PYI_OK) {
-        err = watch(loop, c, &c->err, &s->err_fd, &c->raw_err, read_bytes, e);
+        err = open_source(c, &c->err, &s->err_fd, &c->raw_err, read_bytes, e);
     }
     if (err == PYI_OK) {
-        err = watch(loop, c, &c->records, &s->log_fd, NULL, read_record, e);
+        err = open_source(c, &c->records, &s->log_fd, NULL, read_record, e);
     }
     if (err != PYI_OK) {
         pyi_childlog_free(c);
@@ -214,6 +255,7 @@ void pyi_childlog_free(pyi_childlog *c) {
         return;
     }
     source *sources[] = {&c->out, &c->err, &c->records};
+    pyi_loop_cancel(c->resume);
     for (size_t i = 0; i < PYI_COUNT(sources); i++) {
         pyi_loop_unwatch(sources[i]->watch);
         pyi_fd_close(&sources[i]->fd);

@@ -1,9 +1,12 @@
 /*
  * The log. A line is built in memory and leaves by one write(2) under a lock, so that lines of
  * several threads never mix. What comes from a child is escaped for the format: a child cannot
- * forge a line of the host's or of another extension, nor send a terminal anything but text. Where
- * memory or the descriptor fails, the line is lost: nothing in the host waits for its log for
- * longer than WAIT_MS.
+ * forge a line of the host's or of another extension, nor send a terminal anything but text.
+ *
+ * Whoever reads the log may stop reading. The host must not: a line waits WAIT_MS at most, and
+ * while nobody reads not at all; lost lines are counted, and the count is the first that a reader
+ * gets when he is back. Children's output is not lost: while pyi_log_ready says no, nobody reads it
+ * from them, and they wait.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE // vasprintf
@@ -16,17 +19,21 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define LINE_LIMIT (1u << 20)       /* bytes of one line, all escapes included */
 #define TEXT_LIMIT (LINE_LIMIT / 8) /* bytes of its text: an escape makes 6 of one at most */
-#define WAIT_MS    1000             /* a full pipe or terminal that nobody reads */
+#define WAIT_MS    100              /* a full pipe or terminal that nobody reads */
+#define PIECE      4096u            /* PIPE_BUF: where poll says writable, so much does not block */
 
 static struct {
     pthread_mutex_t lock; /* of fd, while a line is written */
     int fd;
     pyi_log_format format;
     bool colour;
+    bool may_block, stuck, cut;
+    unsigned long lost; /* lines since the reader stopped */
     atomic_bool clear_below;
     atomic_int least;
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER,
@@ -50,25 +57,41 @@ static const char *const level_names[] = {
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
-/// Waits until the descriptor takes bytes again. False: it is time to give up.
-static bool wait_writable(int fd) {
+static bool is_writable(int fd, int timeout_ms) {
     struct pollfd p = {.fd = fd, .events = POLLOUT};
-    return poll(&p, 1, WAIT_MS) > 0 && !(p.revents & (POLLERR | POLLNVAL));
+    return poll(&p, 1, timeout_ms) > 0 && !(p.revents & (POLLERR | POLLNVAL));
 }
 
-static void write_all(int fd, const uint8_t *data, size_t len) {
+/* Under the lock. Files never block; the others are asked before each piece. */
+static bool write_all(const uint8_t *start, size_t len) {
+    const uint8_t *data = start;
     while (len > 0) {
-        ssize_t n = write(fd, data, len);
+        if (out.may_block && !is_writable(out.fd, out.stuck ? 0 : WAIT_MS)) {
+            out.stuck = true;
+            out.cut = data != start;
+            return false;
+        }
+        out.stuck = false;
+        ssize_t n = write(out.fd, data, out.may_block && len > PIECE ? PIECE : len);
         if (n >= 0) {
             data += n;
             len -= (size_t)n;
-        } else if (errno == EAGAIN) {
-            if (!wait_writable(fd)) {
-                return;
-            }
-        } else if (errno != EINTR) {
-            return;
+        } else if (errno != EINTR && errno != EAGAIN) {
+            return false;
         }
+    }
+    return true;
+}
+
+/* Under the lock: the gap in the log is told before it goes on. */
+static void tell_lost(void) {
+    char line[96];
+    const char *format = out.format == PYI_LOG_JSON
+                             ? "%s{\"level\":\"warning\",\"id\":\"PYI-LOG-LOST\",\"lines\":%lu}\n"
+                             : "%swarning id=PYI-LOG-LOST lines=%lu msg=\"nobody read the log\"\n";
+    int n = snprintf(line, sizeof(line), format, out.cut ? "\n" : "", out.lost);
+    if (write_all((const uint8_t *)line, (size_t)n)) {
+        out.lost = 0;
     }
 }
 
@@ -76,7 +99,12 @@ static void emit(pyi_writer *w) {
     pyi_put_raw(w, "\n", 1);
     if (w->err == PYI_OK) {
         pthread_mutex_lock(&out.lock);
-        write_all(out.fd, w->data, w->len);
+        if (out.lost > 0) {
+            tell_lost();
+        }
+        if (out.lost > 0 || !write_all(w->data, w->len)) {
+            out.lost++;
+        }
         pthread_mutex_unlock(&out.lock);
     }
     pyi_writer_fini(w);
@@ -274,6 +302,8 @@ void pyi_log_open(int fd, pyi_log_format format, pyi_level least) {
     out.fd = fd;
     out.format = format;
     out.colour = format == PYI_LOG_TEXT && wants_colour(fd);
+    struct stat st;
+    out.may_block = fstat(fd, &st) == 0 && !S_ISREG(st.st_mode);
     pyi_log_level(least);
 }
 
@@ -283,6 +313,10 @@ void pyi_log_level(pyi_level least) {
 
 void pyi_log_clear_below(bool on) {
     atomic_store(&out.clear_below, on);
+}
+
+bool pyi_log_ready(void) {
+    return !out.may_block || is_writable(out.fd, 0);
 }
 
 bool pyi_log_enabled(pyi_level level) {

@@ -34,6 +34,8 @@ void pyi_log_level(pyi_level least);
 /// draws them has left the cursor at the first. Any thread.
 void pyi_log_clear_below(bool on);
 bool pyi_log_enabled(pyi_level level);
+/// Whether a line could be written now without waiting for the log's reader. Any thread.
+bool pyi_log_ready(void);
 
 /// `id` is a stable event name such as "PYI-CHILD-EXIT", or NULL for a child's own output.
 void pyi_log(pyi_level level, const char *id, const pyi_log_subject *subject, const char *fmt, ...)
