@@ -35,6 +35,6 @@ def test_a_log_that_nobody_reads_holds_up_only_who_writes_to_it(workspace: Works
     assert process.stdout.readline() == b"calm\ttrue\n"
     time.sleep(0.5)  # the pipe of the log is full, the extension waits
     finished = workspace.finish(process)  # now it is read
-    assert finished.code == 0, finished.err[-2000:]
+    assert finished.status == 0, finished.err[-2000:]
     assert finished.out == "over\n"
     assert finished.err.count("x" * 200) == LINES
