@@ -42,8 +42,7 @@ static pyi_err nng_failed(pyi_error *e, int rv, const char *what) {
     return pyi_error_set(e, rv == NNG_ENOMEM ? PYI_ENOMEM : PYI_ESYS, "link", "%s: %s", what,
                          nng_strerror(rv));
 }
-/* ---- the service socket: one request at a time, the RPC thread waits ----------------------------
- */
+/* ---- the service socket: one request at a time, the RPC thread waits ------------------------- */
 
 static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_set_msg(l->service_aio, msg);

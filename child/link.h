@@ -2,7 +2,8 @@
 /*
  * The child's end of the bus: dials the host, says HELLO, and hands frames to one thread (the RPC
  * thread: Python's main thread) through a queue with one eventfd wake-up per batch. link.c and
- * link_pool.c are the only files of the child that include nng.h. No Python in here; nothing takes the GIL.
+ * link_pool.c are the only files of the child that include nng.h. No Python in here; nothing takes
+ * the GIL.
  *
  * Threads: open, close, handshake, announce and next belong to the RPC thread, called without the
  * GIL where they may block. reply_* may be called by any thread, one at a time for each request.

@@ -74,7 +74,7 @@ typedef struct pyi_call {
     bool settled;
 } pyi_call;
 
-/* ---- py_module.c ---- */
+/* ---- py_module.c ----------------------------------------------------------------------------- */
 extern PyObject *pyi_call_cancelled; /* the exception class pyisolate.CallCancelled */
 /// The server that the calling thread serves, or NULL.
 pyi_server *pyi_server_current(void);
@@ -87,7 +87,7 @@ PyObject *pyi_import_attr(const char *module, const char *attr);
 PyObject *pyi_server_capsule(pyi_server *s);
 pyi_server *pyi_server_of(PyObject *capsule);
 
-/* ---- py_server.c: the life of a server ---- */
+/* ---- py_server.c: the life of a server ------------------------------------------------------- */
 /// Opens the link (no Python needed yet).
 pyi_err pyi_server_open(pyi_server *s, pyi_spec *spec, const char *mode,
                         pyi_error *e) PYI_MUST_CHECK;
@@ -96,7 +96,7 @@ int pyi_server_run(pyi_server *s);
 /// What pyisolate._start may know of the spec: a new dict.
 PyObject *pyi_server_spec(const pyi_spec *spec);
 
-/* ---- py_serve.c: requests ---- */
+/* ---- py_serve.c: requests -------------------------------------------------------------------- */
 /// Serves until stopped or the host is gone.
 void pyi_serve(pyi_server *s);
 /// Serves what is there now, from inside the loop's selector. The number served; -1: leave the
@@ -107,7 +107,7 @@ PyObject *pyi_serve_await(pyi_server *s, PyObject *awaitable);
 /// Makes the loop the thread's running one, in the middle of a call that imported asyncio.
 bool pyi_serve_enter(pyi_server *s);
 
-/* ---- py_call.c: what becomes of calls ---- */
+/* ---- py_call.c: what becomes of calls -------------------------------------------------------- */
 void pyi_call_reply(pyi_server *s, pyi_request *rq, PyObject *result);
 /// Replies with the exception that is set, and clears it.
 void pyi_call_fail(pyi_server *s, pyi_request *rq, bool interrupted);
@@ -123,7 +123,7 @@ bool pyi_call_suspend(pyi_server *s, pyi_request *rq, PyObject *task);
 bool pyi_call_submit(pyi_server *s, pyi_request *rq, PyObject *func, PyObject *args,
                      PyObject *kwargs);
 
-/* ---- py_cancel.c ---- */
+/* ---- py_cancel.c ----------------------------------------------------------------------------- */
 void pyi_cancel_init(pyi_server *s);
 /// Without the GIL, when no cancel can arrive any more.
 void pyi_cancel_fini(pyi_server *s);

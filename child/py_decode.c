@@ -25,8 +25,7 @@ static PyObject *get_list(pyi_reader *r, uint32_t count, unsigned depth) {
     return pyi_steal(&list);
 }
 
-/* ---- keys of dicts ----------------------------------------------------------------------------
- */
+/* ---- keys of dicts --------------------------------------------------------------------------- */
 
 /*
  * The same few keys come again and again: the objects of the last ones are kept, so that a known

@@ -377,8 +377,7 @@ void pyi_bus_release(pyi_bus *b, pyi_bus_token token) {
     release(s);
 }
 
-/* ---- requests of the child ---------------------------------------------------------------------
- */
+/* ---- requests of the child ------------------------------------------------------------------- */
 
 static void on_service(void *arg) {
     pyi_bus_request *rq = arg;

@@ -32,8 +32,7 @@ static const char CONFIG_KEY = 0;   /* registry: the pyi_config */
 static const char MODULE_KEY = 0;   /* registry: the module `pyisolate` */
 static const char DECLARED_KEY = 0; /* registry: what has been declared */
 
-/* ---- problems ----------------------------------------------------------------------------------
- */
+/* ---- problems -------------------------------------------------------------------------------- */
 
 static bool add_problem(pyi_config *c, const char *text) {
     char **grown = realloc(c->problems, (c->problem_count + 1) * sizeof(*grown));
@@ -67,8 +66,7 @@ static bool add_lua_problem(pyi_config *c, const char *text) {
     return made >= 0 && add_problem(c, whole);
 }
 
-/* ---- the host side of declare.lua --------------------------------------------------------------
- */
+/* ---- the host side of declare.lua ------------------------------------------------------------ */
 
 /* Pushes `path` made absolute: below the configuration's folder, without "." and empty parts. */
 static int absolute_path(lua_State *L) {
@@ -252,8 +250,7 @@ static int take_problems(lua_State *L) {
     return 0;
 }
 
-/* ---- loading -----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static pyi_err call_c(pyi_config *c, lua_CFunction f, pyi_error *e) {
     lua_State *L = pyi_lua_state(c->vm);
@@ -366,8 +363,7 @@ pyi_err pyi_config_load(const char *path, pyi_config **ret, pyi_error *e) {
     return load_text(text, len, path, absolute, directory, ret, e);
 }
 
-/* ---- what was loaded ---------------------------------------------------------------------------
- */
+/* ---- what was loaded ------------------------------------------------------------------------- */
 
 size_t pyi_config_problems(const pyi_config *c, const char *const **ret_problems) {
     *ret_problems = (const char *const *)c->problems;
@@ -433,8 +429,7 @@ void pyi_extension_config_free(pyi_extension_config *c) {
     }
 }
 
-/* ---- for the Lua face --------------------------------------------------------------------------
- */
+/* ---- for the Lua face ------------------------------------------------------------------------ */
 
 pyi_lua *pyi_config_vm(pyi_config *c) {
     return c->vm;

@@ -10,8 +10,7 @@
 #include "config_struct.h"
 #include <string.h>
 
-/* ---- clean tables to structs -------------------------------------------------------------------
- */
+/* ---- clean tables to structs ----------------------------------------------------------------- */
 
 typedef enum member_kind {
     STRING,

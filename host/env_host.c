@@ -62,7 +62,7 @@ pyi_err pyi_env_find_python(const char *request, pyi_interpreter **ret, pyi_erro
     return PYI_OK;
 }
 
-/* ---- which Python ------------------------------------------------------------------------ */
+/* ---- which Python ---------------------------------------------------------------------------- */
 
 /* Python's own rule: pyvenv.cfg beside the executable, or one above. Returns the environment. */
 static char *venv_of(const char *python) {
@@ -94,7 +94,7 @@ static pyi_err place(pyi_env *env, const char *request, pyi_error *e) {
     return env->python == NULL || env->prefix == NULL ? no_memory(e) : PYI_OK;
 }
 
-/* ---- what it lacks ----------------------------------------------------------------------- */
+/* ---- what it lacks --------------------------------------------------------------------------- */
 
 static json_t *texts(const pyi_strings *strings) {
     json_t *list = json_array();

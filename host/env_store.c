@@ -80,7 +80,7 @@ void pyi_env_tell(const pyi_env_plan *plan, pyi_env_step step, const char *fmt, 
     plan->progress->step(plan->progress->arg, plan->extension->name, step, line);
 }
 
-/* ---- which one --------------------------------------------------------------------------- */
+/* ---- which one ------------------------------------------------------------------------------- */
 
 static pyi_err collect_requirements(job *j, pyi_error *e) {
     const pyi_strings *wanted = &j->plan.extension->dependencies;
@@ -145,7 +145,7 @@ static pyi_err decide(job *j, const pyi_manager_config *manager, pyi_error *e) {
     return name_paths(j, x->name, e);
 }
 
-/* ---- the link ---------------------------------------------------------------------------- */
+/* ---- the link -------------------------------------------------------------------------------- */
 
 static pyi_err check_link(const job *j, bool *ret_right, pyi_error *e) {
     struct stat st;
@@ -193,7 +193,7 @@ static pyi_err publish_link(const job *j, pyi_error *e) {
     return pyi_error_sys(e, why, "env.link", "cannot point '%s' at its environment", j->link);
 }
 
-/* ---- the lock ---------------------------------------------------------------------------- */
+/* ---- the lock -------------------------------------------------------------------------------- */
 
 static bool cancelled_within(int cancel_fd, int ms) {
     struct pollfd p = {.fd = cancel_fd, .events = POLLIN};
@@ -222,7 +222,7 @@ static pyi_err take_lock(const job *j, int *ret_fd, pyi_error *e) {
     return PYI_OK;
 }
 
-/* ---- building ---------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static bool is_whole(const job *j) {
     return access(j->marker, R_OK) == 0 && access(j->python, X_OK) == 0;
@@ -310,7 +310,7 @@ static pyi_err make_whole(job *j, bool *ret_built, char **ret_detail, pyi_error 
     return build_locked(j, ret_detail, e);
 }
 
-/* ---- results ----------------------------------------------------------------------------- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 static pyi_err give(job *j, bool built, int64_t began, pyi_env **ret, pyi_error *e) {
     pyi_env *env = calloc(1, sizeof(*env));

@@ -26,7 +26,7 @@ static void result_fini(pyi_process_result *r) {
     pyi_process_result_fini(r);
 }
 
-/* ---- uv itself --------------------------------------------------------------------------- */
+/* ---- uv itself ------------------------------------------------------------------------------- */
 
 static bool is_program(char *path) {
     return path != NULL && access(path, X_OK) == 0;
@@ -83,7 +83,7 @@ char *pyi_uv_find(void) {
     return found != NULL ? found : in_tools();
 }
 
-/* ---- what uv says ------------------------------------------------------------------------ */
+/* ---- what uv says ---------------------------------------------------------------------------- */
 
 static bool begins(const char *line, const char *with) {
     return strncmp(line, with, strlen(with)) == 0;
@@ -148,7 +148,7 @@ static void condense(const char *words, char *ret, size_t size) {
     }
 }
 
-/* ---- steps ------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static pyi_err run(const pyi_env_plan *plan, const char *const *argv, const char *what,
                    char **ret_detail, pyi_error *e) {

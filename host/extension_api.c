@@ -12,8 +12,7 @@ const pyi_extension_config *pyi_extension_config_of(const pyi_extension *x) {
     return x->config;
 }
 
-/* ---- waiting
- * -------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static struct timespec at_ns(int64_t ns) {
     return (struct timespec){.tv_sec = ns / PYI_NS_PER_S, .tv_nsec = ns % PYI_NS_PER_S};
@@ -102,8 +101,7 @@ void pyi_extension_await_down(pyi_extension *x) {
     pthread_mutex_unlock(&x->lock);
 }
 
-/* ---- orders
- * ------------------------------------------------------------------------------------------ */
+/* ---- orders ---------------------------------------------------------------------------------- */
 
 typedef struct order {
     pyi_extension *x;
@@ -174,8 +172,7 @@ pyi_err pyi_extension_restart(pyi_extension *x, int64_t grace_ms, pyi_error *e) 
     return err;
 }
 
-/* ---- status
- * ------------------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 static uint64_t rss_of(int pid) {
     char path[64], line[256];

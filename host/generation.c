@@ -322,8 +322,7 @@ void pyi_generation_expect_end(pyi_generation *g) {
     }
 }
 
-/* ---- the connection is gone --------------------------------------------------------------------
- */
+/* ---- the connection is gone ------------------------------------------------------------------ */
 
 static void on_lost_due(void *arg) {
     pyi_generation *g = arg;
@@ -537,8 +536,7 @@ pyi_err pyi_generation_start(const pyi_generation_config *config, pyi_generation
     return PYI_OK;
 }
 
-/* ---- what others may know ----------------------------------------------------------------------
- */
+/* ---- what others may know -------------------------------------------------------------------- */
 
 pyi_bus *pyi_generation_bus(const pyi_generation *g) {
     return g->bus;

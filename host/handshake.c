@@ -11,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- what the child says: nng threads ----------------------------------------------------------
- */
+/* ---- what the child says: nng threads -------------------------------------------------------- */
 
 static void answer(pyi_bus_request *rq, const pyi_error *refusal) {
     pyi_frame *f = pyi_frame_new(PYI_FRAME_SLACK);

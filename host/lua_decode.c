@@ -21,8 +21,7 @@ static pyi_err not_yet(pyi_error *e, const char *what) {
     return pyi_error_set(e, PYI_EUNAVAILABLE, "lua.decode", "%s is not available yet in Lua", what);
 }
 
-/* ---- containers --------------------------------------------------------------------------------
- */
+/* ---- containers ------------------------------------------------------------------------------ */
 
 static int preallocate(uint32_t count) {
     return count > 1u << 20 ? 1 << 20 : (int)count; /* more grows as it comes */
@@ -77,8 +76,7 @@ static pyi_err push_sequence(lua_State *L, pyi_reader *r, pyi_lua_kind kind, uns
     return err;
 }
 
-/* ---- what msgpack lacks ------------------------------------------------------------------------
- */
+/* ---- what msgpack lacks ---------------------------------------------------------------------- */
 
 static pyi_err push_text(lua_State *L, char *text, pyi_error *e) {
     if (text == NULL) {
@@ -158,8 +156,7 @@ static pyi_err push_uuid(lua_State *L, const uint8_t *u, size_t len, pyi_error *
     return PYI_OK;
 }
 
-/* ---- numpy -------------------------------------------------------------------------------------
- */
+/* ---- numpy ----------------------------------------------------------------------------------- */
 
 static pyi_err push_array_fields(lua_State *L, pyi_reader *r, pyi_lua_kind kind, pyi_error *e) {
     static const char *const names[] = {"dtype", "shape"};
@@ -287,8 +284,7 @@ static pyi_err push_numpy_scalar(lua_State *L, pyi_reader r, pyi_error *e) {
     return push_array_fields(L, &again, PYI_LUA_NPSCALAR, e);
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------
- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static pyi_err push_ext(lua_State *L, const pyi_token *t, unsigned depth, pyi_error *e) {
     pyi_reader r = pyi_reader_on(t->data, t->len);

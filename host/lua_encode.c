@@ -18,8 +18,7 @@ typedef struct step {
 static pyi_err put_value(lua_State *L, int index, pyi_writer *w, const step *at, unsigned depth,
                          pyi_error *e);
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static size_t add_step(char *text, size_t len, size_t size, const step *at) {
     int more = 0;
@@ -51,8 +50,7 @@ static pyi_err refuse_type(lua_State *L, int index, const step *at, pyi_error *e
     return refuse(at, e, what);
 }
 
-/* ---- scalars -----------------------------------------------------------------------------------
- */
+/* ---- scalars --------------------------------------------------------------------------------- */
 
 /* Python's lone surrogates come as they would be in UTF-8, and go back so. */
 static pyi_err put_text(const char *text, size_t len, pyi_writer *w, const step *at, pyi_error *e) {
@@ -83,8 +81,7 @@ static void put_number(lua_State *L, int index, pyi_writer *w) {
     }
 }
 
-/* ---- containers --------------------------------------------------------------------------------
- */
+/* ---- containers ------------------------------------------------------------------------------ */
 
 /* stack: ..., table. Writes items 1..count. */
 static pyi_err put_items(lua_State *L, int table, lua_Integer count, pyi_writer *w, const step *at,
@@ -211,8 +208,7 @@ static pyi_err put_plain(lua_State *L, int table, pyi_writer *w, const step *at,
     return put_items(L, table, s.greatest, w, at, depth, e);
 }
 
-/* ---- kinds -------------------------------------------------------------------------------------
- */
+/* ---- kinds ----------------------------------------------------------------------------------- */
 
 /* The string that bytes, UUIDs and paths are made of, or NULL. The table keeps it. */
 static const char *text_of(lua_State *L, int table, size_t *ret_len) {
@@ -474,8 +470,7 @@ static pyi_err put_value(lua_State *L, int index, pyi_writer *w, const step *at,
     }
 }
 
-/* ---- calls -------------------------------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 pyi_err pyi_lua_encode(lua_State *L, int index, pyi_writer *w, pyi_error *e) {
     step root = {.prefix = "value"};

@@ -68,8 +68,7 @@ bool pyi_task_is_stopped(lua_State *L);
 /// Any thread: gives the record back.
 void pyi_inbox_push(pyi_record *r);
 
-/* ---- the inbox (lua_inbox.c), for the loop
- * ------------------------------------------------------- */
+/* ---- the inbox (lua_inbox.c), for the loop --------------------------------------------------- */
 
 pyi_inbox *pyi_inbox_new(void); /* NULL: no memory or descriptor */
 pyi_inbox *pyi_inbox_ref(pyi_inbox *i);

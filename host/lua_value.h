@@ -53,8 +53,7 @@ pyi_err pyi_lua_encode(lua_State *L, int index, pyi_writer *w, pyi_error *e) PYI
 /// on out-of-memory only; on errors the stack is as before.
 pyi_err pyi_lua_decode(lua_State *L, pyi_reader *r, pyi_error *e) PYI_MUST_CHECK;
 
-/* ---- big integers (lua_bigint.c)
- * ----------------------------------------------------------------- */
+/* ---- big integers (lua_bigint.c) ------------------------------------------------------------- */
 
 #define PYI_LUA_DECIMAL_BYTES                                                                      \
     2048u /* longer ones are shown in hexadecimal: decimal takes quadratic time */

@@ -36,8 +36,7 @@ struct pyi_lua {
 static const char SPENT_KEY =
     0; /* registry: the error that the hook raises, made before memory is short */
 
-/* ---- allocator ---------------------------------------------------------------------------------
- */
+/* ---- allocator ------------------------------------------------------------------------------- */
 
 /* Lua asks twice, with a full collection between; the buffers of its libraries ask once. So a
  * refusal is for good when the same request comes again and still does not fit, or when the next
@@ -76,8 +75,7 @@ static void *allocate(void *ud, void *ptr, size_t old, size_t size) {
     return block;
 }
 
-/* ---- budget ------------------------------------------------------------------------------------
- */
+/* ---- budget ---------------------------------------------------------------------------------- */
 
 static int64_t thread_cpu_ns(void) {
     struct timespec now;
@@ -147,8 +145,7 @@ size_t pyi_lua_memory(const pyi_lua *vm) {
     return vm->used;
 }
 
-/* ---- life --------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int open_state(lua_State *L) {
     lua_pushliteral(L, "the script's budget is spent");
@@ -194,8 +191,7 @@ pyi_lua *pyi_lua_of(lua_State *L) {
     return *(pyi_lua **)lua_getextraspace(L); /* coroutines get a copy */
 }
 
-/* ---- calls -------------------------------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 /* Message handler. When the budget is spent it runs inside the hook: then nothing of the script may
  * run. */

@@ -33,8 +33,7 @@ struct pyi_manager {
     bool stopping;
 };
 
-/* ---- the folder of sockets
- * ------------------------------------------------------------------------- */
+/* ---- the folder of sockets ------------------------------------------------------------------- */
 
 static bool is_abandoned(const char *dir) {
     char path[1200];
@@ -80,8 +79,7 @@ static pyi_err make_socket_dir(pyi_manager *m, pyi_error *e) {
     return PYI_OK;
 }
 
-/* ---- new
- * ------------------------------------------------------------------------------------------- */
+/* ---- new ------------------------------------------------------------------------------------- */
 
 static pyi_err open_manager(pyi_manager *m, pyi_error *e) {
     if (pyi_paths_find(&m->paths, e) != PYI_OK || make_socket_dir(m, e) != PYI_OK) {
@@ -153,8 +151,7 @@ void pyi_manager_leave_build(pyi_manager *m) {
     sem_post(&m->builds);
 }
 
-/* ---- extensions
- * -------------------------------------------------------------------------------------- */
+/* ---- extensions ------------------------------------------------------------------------------ */
 
 static pyi_extension *find(const pyi_manager *m, const char *name) {
     for (size_t i = 0; i < m->count; i++) {
@@ -228,8 +225,7 @@ pyi_extension *pyi_manager_find(pyi_manager *m, const char *name) {
     return x;
 }
 
-/* ---- stop
- * -------------------------------------------------------------------------------------------- */
+/* ---- stop ------------------------------------------------------------------------------------ */
 
 typedef struct order {
     pyi_manager *m;

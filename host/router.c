@@ -29,8 +29,7 @@ struct pyi_call {
     pyi_call *prev, *next;
 };
 
-/* ---- lists (under the lock) --------------------------------------------------------------------
- */
+/* ---- lists (under the lock) ------------------------------------------------------------------ */
 
 static void append(pyi_call_list *l, pyi_call *c) {
     c->next = NULL;
@@ -59,8 +58,7 @@ static pyi_call *find(const pyi_call_list *l, uint64_t id) {
     return c;
 }
 
-/* ---- ending for the caller
- * ----------------------------------------------------------------------- */
+/* ---- ending for the caller ------------------------------------------------------------------- */
 
 static void destroy(pyi_call *c) {
     pyi_frame_free(c->frame);
@@ -125,8 +123,7 @@ static bool end_early(pyi_extension *x, uint64_t id,
     return true;
 }
 
-/* ---- deadlines
- * ----------------------------------------------------------------------------------- */
+/* ---- deadlines ------------------------------------------------------------------------------- */
 
 static int64_t soonest(const pyi_call_list *l, int64_t best) {
     for (const pyi_call *c = l->first; c != NULL; c = c->next) {
@@ -191,8 +188,7 @@ static bool must_arm(pyi_extension *x, const pyi_call *c) {
     return true;
 }
 
-/* ---- replies: nng threads
- * ------------------------------------------------------------------------ */
+/* ---- replies: nng threads -------------------------------------------------------------------- */
 
 static void broken_reply(pyi_call *c, pyi_error *e) {
     pyi_error_wrap(e, "extension \"%s\" sent a broken reply", c->x->config->name);
@@ -321,8 +317,7 @@ void pyi_router_fail_lost(pyi_extension *x, pyi_generation *g) {
     }
 }
 
-/* ---- sending
- * --------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static bool may_send(const pyi_extension *x) {
     return x->state == PYI_STATE_READY && x->current != NULL &&
@@ -382,8 +377,7 @@ void pyi_router_fail_waiting(pyi_extension *x, const pyi_error *e, const char *d
     }
 }
 
-/* ---- the interface
- * ----------------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
 static pyi_err check_name(const char *what, const char *name, pyi_error *e) {
     if (name != NULL && name[0] != '\0' && strlen(name) <= PYI_MAX_NAME) {
@@ -487,8 +481,7 @@ void pyi_call_cancel(pyi_extension *x, uint64_t id) {
     (void)end_early(x, id, cancel_error, false);
 }
 
-/* ---- the blocking form
- * ----------------------------------------------------------------------------- */
+/* ---- the blocking form ----------------------------------------------------------------------- */
 
 typedef struct waiter {
     sem_t ended;

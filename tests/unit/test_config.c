@@ -123,8 +123,7 @@ static void keys_are_good(const char *keys) {
     pyi_config_free(c);
 }
 
-/* ---- what is accepted --------------------------------------------------------------------------
- */
+/* ---- what is accepted ------------------------------------------------------------------------ */
 
 static void test_defaults(void **state) {
     (void)state;
@@ -301,8 +300,7 @@ static void test_explicit_defaults_of_not_yet_keys_are_fine(void **state) {
     pyi_config_free(c);
 }
 
-/* ---- what is refused ---------------------------------------------------------------------------
- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static void test_wrong_values_say_what_was_given(void **state) {
     (void)state;
@@ -593,8 +591,7 @@ static void test_loading_has_a_budget(void **state) {
                "1|runs longer");
 }
 
-/* ---- files -------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void test_a_file_is_loaded_relative_to_its_folder(void **state) {
     (void)state;
@@ -626,8 +623,7 @@ static void test_a_file_is_loaded_relative_to_its_folder(void **state) {
     pyi_config_free(c);
 }
 
-/* ---- the schema's two halves, and what is made from it
- * ------------------------------------------- */
+/* ---- the schema's two halves, and what is made from it --------------------------------------- */
 
 static char *rendered(const char *kind) {
     char *text = NULL;

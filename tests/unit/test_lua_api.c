@@ -15,8 +15,7 @@
 
 #include <cmocka.h>
 
-/* ---- the false manager -------------------------------------------------------------------------
- */
+/* ---- the false manager ----------------------------------------------------------------------- */
 
 struct pyi_extension {
     const char *name;
@@ -209,8 +208,7 @@ pyi_err pyi_extension_restart(pyi_extension *x, int64_t grace_ms, pyi_error *e) 
     return pyi_error_set(e, PYI_ESTART, "fake", "it does not start");
 }
 
-/* ---- running a main ----------------------------------------------------------------------------
- */
+/* ---- running a main -------------------------------------------------------------------------- */
 
 typedef struct outcome {
     int status;
@@ -305,8 +303,7 @@ static void must_pass(const char *body) {
     }
 }
 
-/* ---- tests -------------------------------------------------------------------------------------
- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_a_call_gives_its_result(void **state) {
     (void)state;

@@ -283,8 +283,7 @@ static void test_wrapped_functions_behave_as_luas_own(void **state) {
         NULL);
 }
 
-/* ---- require -----------------------------------------------------------------------------------
- */
+/* ---- require --------------------------------------------------------------------------------- */
 
 static void write_file(const char *directory, const char *name, const char *text) {
     char path[256];
