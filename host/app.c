@@ -251,6 +251,9 @@ int pyi_app_main(pyi_app *a, int argc, char *const *argv) {
     pyi_lua_stop stop = {a->stop_fd, grace_left, a};
     int status = pyi_lua_run_main(a->config, argc, argv, &stop, &e);
     fflush(stdout);
+    if (e.code == PYI_ESTOPPED) {
+        pyi_log(PYI_INFO, "PYI-HOST-STOP", NULL, "main was stopped before it came to its end");
+    }
     return status;
 }
 

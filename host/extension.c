@@ -189,8 +189,9 @@ static void start_generation(pyi_extension *x) {
 static void on_ready(void *arg, pyi_generation *g) {
     pyi_extension *x = arg;
     char text[128];
-    snprintf(text, sizeof(text), "ready (python %s, %zu methods)",
-             pyi_generation_info_of(g)->python, pyi_generation_info_of(g)->method_count);
+    snprintf(text, sizeof(text), "ready (python %s, %zu method%s)",
+             pyi_generation_info_of(g)->python, pyi_generation_info_of(g)->method_count,
+             pyi_generation_info_of(g)->method_count == 1 ? "" : "s");
     log_about(x, g, PYI_INFO, "PYI-EXT-READY", text);
     pthread_mutex_lock(&x->lock);
     pyi_generation *old = x->current;
@@ -240,8 +241,8 @@ static void back_off(pyi_extension *x, const pyi_generation *g) {
     unsigned crashes = x->crashes_in_row;
     pthread_mutex_unlock(&x->lock);
     char text[160];
-    snprintf(text, sizeof(text), "%s%u in a row: a new start in %lld ms",
-             loop ? "crash loop, " : "crashes: ", crashes, (long long)delay);
+    snprintf(text, sizeof(text), "%s%u in a row: starts again in %.3g s",
+             loop ? "crash loop, " : "crashes: ", crashes, (double)delay / 1000.0);
     log_about(x, g, loop ? PYI_ERROR : PYI_WARNING, loop ? "PYI-EXT-CRASH-LOOP" : "PYI-EXT-BACKOFF",
               text);
     set_state(x, PYI_STATE_BACKOFF);

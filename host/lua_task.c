@@ -84,6 +84,7 @@ pyi_task *pyi_task_running(lua_State *L) {
         luaL_error(
             L,
             "nothing can wait here: call extensions from main, after the configuration has loaded");
+        return NULL;
     } else if (t->running->co != L) {
         luaL_error(L, "nothing can wait in a coroutine of your own: use pyisolate.spawn");
     }
@@ -219,7 +220,8 @@ static void run_on_all(pyi_tasks *t, lua_CFunction f) {
 
 /* Sleeps end; calls in flight, and who waits for tasks, go on until their grace is over. */
 static void begin_stop(pyi_tasks *t) {
-    int64_t grace = t->stop->grace_ms != NULL ? t->stop->grace_ms(t->stop->arg) : 0;
+    const pyi_lua_stop *s = t->stop;
+    int64_t grace = s != NULL && s->grace_ms != NULL ? s->grace_ms(s->arg) : 0;
     t->stopped = true;
     t->stop_end_ns = pyi_now_ns() + grace * PYI_NS_PER_MS;
     run_on_all(t, wake_sleepers);

@@ -87,7 +87,7 @@ static void expect(const char *text, size_t count, const char *const *expected) 
         const char *want = i < count ? expected[i] : "nothing more";
         const char *rest = strchr(want, '|');
         size_t line = rest != NULL ? (size_t)(rest - want) : 0;
-        bool good = i < count && strncmp(problems[i], "config.lua:", 11) == 0 &&
+        bool good = rest != NULL && strncmp(problems[i], "config.lua:", 11) == 0 &&
                     strncmp(problems[i] + 11, want, line) == 0 && problems[i][11 + line] == ':' &&
                     strstr(problems[i], rest + 1) != NULL;
         if (!good) {

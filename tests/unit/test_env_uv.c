@@ -173,6 +173,7 @@ static void settings_of_pip_reach_uv_and_missing_folders_are_passed_over(void **
     if (links != NULL) {
         setenv("PIP_FIND_LINKS", links, 1);
     }
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
     check_python(env->python, "import depa; print(depa.VERSION)", "1.0");
     pyi_env_free(env);
 }
