@@ -124,16 +124,17 @@ static bool reserve(pyi_link *l) {
     return room;
 }
 
-/* Puts what was made into the pool; NULL where it could not be made. */
 static void keep(pyi_link *l, pyi_link_slot *s) {
     pthread_mutex_lock(&l->lock);
-    if (s != NULL) {
-        s->all_next = l->all;
-        l->all = s;
-        l->idle++;
-    } else {
-        l->slots--;
-    }
+    s->all_next = l->all;
+    l->all = s;
+    l->idle++;
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void end_making(pyi_link *l, bool made) {
+    pthread_mutex_lock(&l->lock);
+    l->slots -= made ? 0 : 1;
     if (--l->making == 0) {
         pthread_cond_broadcast(&l->made);
     }
@@ -143,13 +144,16 @@ static void keep(pyi_link *l, pyi_link_slot *s) {
 /* Posts `n` more receives. What cannot be had is not missed while others are left. */
 unsigned pyi_link_pool_grow(pyi_link *l, unsigned n) {
     unsigned added = 0;
-    for (; added < n && reserve(l); added++) {
+    bool made = true;
+    while (added < n && made && reserve(l)) {
         pyi_link_slot *s = slot_new(l);
-        keep(l, s);
-        if (s == NULL) {
-            break;
+        made = s != NULL;
+        if (made) {
+            keep(l, s);
+            receive(s);
+            added++;
         }
-        receive(s);
+        end_making(l, made); /* not before the receive: close may free the slot from here on */
     }
     return added;
 }
