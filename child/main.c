@@ -70,7 +70,33 @@ static int embed(pyi_spec *spec) {
     return start(spec);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/*
+ * A sanitizer's run-time must be there before the interpreter, which is not built with it: the one
+ * that this program runs with is preloaded. Test builds only.
+ */
+static void preload_sanitizer(void) {
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[4096], *path;
+    while (maps && fgets(line, sizeof(line), maps)) {
+        if ((strstr(line, "/libasan.so") || strstr(line, "/libtsan.so")) &&
+            (path = strchr(line, '/'))) {
+            path[strcspn(path, "\n")] = '\0';
+            setenv("LD_PRELOAD", path, 1);
+            break;
+        }
+    }
+    if (maps) {
+        fclose(maps);
+    }
+}
+#else
+static void preload_sanitizer(void) {
+}
+#endif
+
 static int become_python(const pyi_spec *spec) {
+    preload_sanitizer();
     fcntl(PYI_SPEC_FD, F_SETFD, 0); /* the core reads the spec again, from inside python */
     execl(spec->python, spec->python, "-s", "-X", "utf8", "-c", boot, spec->core, (char *)NULL);
     return fail(EXIT_MISSING, spec->python, strerror(errno));

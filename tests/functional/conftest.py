@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import leaks
 import pytest
-from harness import BUILD, PROGRAM, Workspace, find_uv
+from harness import PROGRAM, Workspace, find_uv
 from pythons import all_pythons
 
 
@@ -58,21 +57,7 @@ def workspace(session_folder: Path, request: pytest.FixtureRequest) -> Iterator[
     assert not problems, "\n".join(problems)
 
 
-def preload() -> str:
-    """The sanitizer runtime that must be loaded first where python itself is the executable."""
-    listed = subprocess.run(["ldd", str(BUILD / "libpyisolate-core.abi3.so")], capture_output=True, text=True).stdout
-    for line in listed.splitlines():
-        if "libasan" in line or "libtsan" in line:
-            return line.split("=>")[1].split()[0]
-    return ""
-
-
 @pytest.fixture(params=["embed", "exec"])
 def mode(request: pytest.FixtureRequest) -> dict[str, object]:
     """Keys of an extension for the two ways to run a CPython: embedded, or in the environment's own python."""
-    if request.param == "embed":
-        return {}
-    keys: dict[str, object] = {"embed": False}
-    if preload():
-        keys["env"] = {"LD_PRELOAD": preload()}
-    return keys
+    return {} if request.param == "embed" else {"embed": False}

