@@ -28,17 +28,11 @@ SOURCE = """
 
 def numbers(text: str) -> list[int]:
     """The sizes that a message names."""
-    return sorted(
-        int(word)
-        for word in "".join(c if c.isdigit() else " " for c in text).split()
-        if len(word) > 5
-    )
+    return sorted(int(word) for word in "".join(c if c.isdigit() else " " for c in text).split() if len(word) > 5)
 
 
 @pytest.mark.sanitizer
-def test_arguments_over_the_limit_are_refused_by_the_host(
-    workspace: Workspace, mode: dict[str, Any]
-) -> None:
+def test_arguments_over_the_limit_are_refused_by_the_host(workspace: Workspace, mode: dict[str, Any]) -> None:
     workspace.extension("probe", SOURCE, max_payload=LIMIT, **mode)
     finished = workspace.run_main(
         f"""
@@ -62,9 +56,7 @@ def test_arguments_over_the_limit_are_refused_by_the_host(
 
 
 @pytest.mark.sanitizer
-def test_results_over_the_limit_are_refused_by_the_child(
-    workspace: Workspace, mode: dict[str, Any]
-) -> None:
+def test_results_over_the_limit_are_refused_by_the_child(workspace: Workspace, mode: dict[str, Any]) -> None:
     workspace.extension("probe", SOURCE, max_payload=LIMIT, **mode)
     workspace.configure()
     with workspace.serve() as host, workspace.no_new_descriptors(host):
@@ -75,11 +67,7 @@ def test_results_over_the_limit_are_refused_by_the_child(
                 host.call("probe", method, count)
             text = failed.value.finished.err
             limit, *_, wanted = numbers(text)
-            assert (
-                "ValueError" in text
-                and LIMIT <= limit < LIMIT + 70000
-                and wanted > limit
-            ), text
+            assert "ValueError" in text and LIMIT <= limit < LIMIT + 70000 and wanted > limit, text
         for method in ("fail", "args"):
             with pytest.raises(CallFailed) as failed:
                 host.call("probe", method, 3 * LIMIT)

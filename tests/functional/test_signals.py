@@ -24,9 +24,7 @@ WORKER = """
 """
 
 
-def stopped_after(
-    workspace: Workspace, body: str, seconds: float, sig: int = signal.SIGTERM
-) -> tuple[Finished, float]:
+def stopped_after(workspace: Workspace, body: str, seconds: float, sig: int = signal.SIGTERM) -> tuple[Finished, float]:
     """Runs `body` as main; once it has printed "on", waits, sends one signal; also how long the end took."""
     workspace.configure("function pyisolate.main()\n" + body + "\nend\n")
     out = workspace.folder / "out"
@@ -37,9 +35,7 @@ def stopped_after(
     process.send_signal(sig)
     begin = time.monotonic()
     finished = workspace.finish(process, timeout=30)
-    return Finished(
-        finished.status, out.read_text(), finished.err
-    ), time.monotonic() - begin
+    return Finished(finished.status, out.read_text(), finished.err), time.monotonic() - begin
 
 
 BUSY = {
@@ -55,9 +51,7 @@ BUSY = {
 
 
 @pytest.mark.parametrize("source", BUSY.values(), ids=BUSY.keys())
-def test_a_main_that_computes_for_ever_ends_at_the_first_signal(
-    workspace: Workspace, source: str
-) -> None:
+def test_a_main_that_computes_for_ever_ends_at_the_first_signal(workspace: Workspace, source: str) -> None:
     finished, seconds = stopped_after(workspace, "print('on') " + source, 0.2)
     assert finished.status == 143, finished.err
     assert seconds < 3, finished.err
@@ -147,6 +141,4 @@ def test_a_main_that_never_returns_from_c_ends_at_the_second_signal(
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert workspace.finish(process, timeout=20).status == 143
-    assert (
-        workspace.run_main("return 0").status == 0
-    )  # it clears what the other could not
+    assert workspace.run_main("return 0").status == 0  # it clears what the other could not
