@@ -14,6 +14,7 @@
 #include "loop.h"
 #include "lua_api.h"
 #include "notify.h"
+#include "output.h"
 #include "progress.h"
 #include <errno.h>
 #include <poll.h>
@@ -250,7 +251,7 @@ int pyi_app_main(pyi_app *a, int argc, char *const *argv) {
     pyi_error e = {0};
     pyi_lua_stop stop = {a->stop_fd, grace_left, a};
     int status = pyi_lua_run_main(a->config, argc, argv, &stop, &e);
-    fflush(stdout);
+    pyi_output_flush();
     if (e.code == PYI_ESTOPPED) {
         pyi_log(PYI_INFO, "PYI-HOST-STOP", NULL, "main was stopped before it came to its end");
     }

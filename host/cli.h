@@ -93,6 +93,8 @@ int pyi_say_usage(const pyi_cli *cli, const char *command, const char *fmt, ...)
 int pyi_exit_of(pyi_err code);
 /// Prints the error and returns its exit status.
 int pyi_fail(const pyi_error *e);
+/// The same, where the configuration is what could not be read: it is absent, a folder, too long.
+int pyi_fail_config(const pyi_error *e);
 
 /// The configuration that a command without -c means: the word given, -c, or ./config.lua. NULL:
 /// none.

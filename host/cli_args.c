@@ -5,6 +5,8 @@
  * to its main.
  */
 #include "cli.h"
+#include "output.h"
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -94,7 +96,7 @@ static int unknown_command(const pyi_cli *cli, const char *word) {
     return pyi_say_usage(cli, NULL, "'%s' is no command and no file", word);
 }
 
-int pyi_cli_main(int argc, char **argv) {
+static int run_words(int argc, char **argv) {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     pyi_cli cli = {.program = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "pyisolate-host"};
     pyi_option_parse parse = {&pyi_global_options, 1, &cli, true};
@@ -121,4 +123,21 @@ int pyi_cli_main(int argc, char **argv) {
     }
     open_log(&cli);
     return pyi_command_run.handler(&cli, count, words);
+}
+
+/* Output that is lost is no success. A reader that has gone (`| head`) knows that it went; what
+ * failed otherwise has been told. */
+static int check_output(int status) {
+    int sys = pyi_output_error();
+    if (sys == 0 || status != PYI_EXIT_OK) {
+        return status;
+    }
+    if (sys != EPIPE) {
+        pyi_say_error("not all output could be written to stdout: %s", strerror(sys));
+    }
+    return PYI_EXIT_FAILURE;
+}
+
+int pyi_cli_main(int argc, char **argv) {
+    return check_output(run_words(argc, argv));
 }

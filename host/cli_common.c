@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 #include "json_text.h"
+#include "output.h"
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +24,7 @@ static void put_safe(const char *text, size_t len) {
 static void say(const char *label, pyi_style style, const char *fmt, va_list args) {
     char text[8192];
     vsnprintf(text, sizeof text, fmt, args);
-    fflush(stdout); // a terminal shows both streams: keep them in order
+    pyi_output_flush(); // a terminal shows both streams: keep them in order
     fprintf(stderr, "%s%s:%s ", pyi_term_style(STDERR_FILENO, style), label,
             pyi_term_style(STDERR_FILENO, PYI_STYLE_NONE));
     put_safe(text, strlen(text));
@@ -118,7 +120,14 @@ int pyi_exit_of(pyi_err code) {
 
 int pyi_fail(const pyi_error *e) {
     pyi_say_error("%s", e->msg);
-    return pyi_exit_of(e->code);
+    bool denied = e->code == PYI_ESYS && (e->sys == EACCES || e->sys == EPERM);
+    return denied ? PYI_EXIT_PERMISSION : pyi_exit_of(e->code);
+}
+
+int pyi_fail_config(const pyi_error *e) {
+    int status = pyi_fail(e);
+    bool ours = status == PYI_EXIT_FAILURE && e->code != PYI_ENOMEM && e->code != PYI_EINTERNAL;
+    return ours ? PYI_EXIT_CONFIG : status;
 }
 
 const char *pyi_cli_config(const pyi_cli *cli, const char *word) {

@@ -63,7 +63,8 @@ static void exit_statuses(void) {
     heading("Exit status");
     puts("  0      done; for run: what the configuration's main returned\n"
          "  1      failed: an error in main, an exception in the extension, a host that did not "
-         "answer\n"
+         "answer,\n"
+         "         output that could not be written\n"
          "  2      wrong usage\n"
          "  69     something needed is missing: a running host, a Python, a package, a feature\n"
          "  77     permission denied\n"

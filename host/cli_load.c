@@ -29,8 +29,7 @@ pyi_config *pyi_cli_load(const pyi_cli *cli, const char *command, const char *wo
     pyi_config *config = NULL;
     pyi_error e = {0};
     if (pyi_config_load(path, &config, &e) != PYI_OK) {
-        int status = pyi_fail(&e);
-        *ret_status = e.code == PYI_ENOTFOUND || e.code == PYI_ETOOBIG ? PYI_EXIT_CONFIG : status;
+        *ret_status = pyi_fail_config(&e);
         return NULL;
     }
     *ret_status = say_problems(config, path);

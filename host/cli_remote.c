@@ -36,7 +36,7 @@ pyi_client *pyi_remote_open(const pyi_cli *cli, int *ret_status) {
     pyi_error e = {0};
     const char *config = cli->socket == NULL ? pyi_cli_config(cli, NULL) : NULL;
     if (pyi_client_find(cli->socket, config, path, sizeof path, &hosts, &count, &e) != PYI_OK) {
-        *ret_status = pyi_fail(&e);
+        *ret_status = e.code == PYI_ENOTFOUND ? pyi_fail_config(&e) : pyi_fail(&e);
         list_hosts(hosts, count);
         return NULL;
     }

@@ -1,6 +1,7 @@
 /* What is made from the schema by lua/docs.lua, in a state of its own. */
 #include "config.h"
 #include "lua_vm.h"
+#include <errno.h>
 #include <string.h>
 
 static const char SCRIPT[] =
@@ -27,7 +28,7 @@ static pyi_err render(pyi_lua *vm, const char *kind, FILE *out, pyi_error *e) {
                              "'%s' is not made here: \"markdown\" or \"luals\"", kind);
     }
     if (fwrite(text, 1, len, out) != len || fflush(out) != 0) {
-        return pyi_error_set(e, PYI_ESYS, "config.render", "cannot write");
+        return pyi_error_sys(e, errno, "config.render", "not all output could be written");
     }
     return PYI_OK;
 }

@@ -26,6 +26,9 @@ static uint64_t fnv1a(const char *text) {
 
 pyi_err pyi_control_path(const char *config, char *ret, size_t size, pyi_error *e) {
     char resolved[PATH_MAX];
+    if (realpath(config, resolved) == NULL && errno == ENOENT) {
+        return pyi_error_set(e, PYI_ENOTFOUND, "control.find", "'%s' does not exist", config);
+    }
     if (realpath(config, resolved) == NULL) {
         return pyi_error_sys(e, errno, "control.find", "configuration '%s'", config);
     }

@@ -10,6 +10,7 @@
 #include "lua_api.h"
 #include "lua_raise.h"
 #include "lua_value.h"
+#include "output.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,6 +53,7 @@ static pyi_extension *check_extension(lua_State *L) {
     pyi_lua_api *api = *pyi_config_api(pyi_config_of(L));
     if (api == NULL) {
         luaL_error(L, "the host has not started yet: call extensions from main");
+        return NULL;
     } else if (h->index >= api->count || api->by_index[h->index] == NULL) {
         luaL_error(L, "extension '%s' could not be loaded", push_name(L, 1));
     }
@@ -415,18 +417,46 @@ static void print_error(lua_State *L, const char *what, lua_State *co) {
     if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
         fprintf(stderr, "pyisolate-host: %s failed, and its error could not be shown\n", what);
     } else {
-        fflush(stdout);
+        pyi_output_flush();
         fprintf(stderr, "pyisolate-host: %s failed: %s\n", what, lua_tostring(L, -1));
     }
     lua_pop(L, 1);
 }
 
-/* What main returned, as an exit status. */
+static int refuse_status(const char *got) {
+    pyi_output_flush();
+    fprintf(stderr,
+            "pyisolate-host: main returned %s, which is no exit status: return a whole number from "
+            "0 to 255, true, false or nothing\n",
+            got);
+    return 1;
+}
+
+/* What main returned, as an exit status. What the shell would cut to eight bits could look like
+ * success. */
 static int status_of(lua_State *L) {
-    if (lua_isboolean(L, -1)) {
+    char got[64];
+    int whole = 0;
+    lua_Integer status = lua_tointegerx(L, -1, &whole);
+    switch (lua_type(L, -1)) {
+    case LUA_TNIL:
+        return 0;
+    case LUA_TBOOLEAN:
         return lua_toboolean(L, -1) ? 0 : 1;
+    case LUA_TNUMBER:
+        if (whole && status >= 0 && status <= 255) {
+            return (int)status;
+        }
+        if (whole) {
+            snprintf(got, sizeof(got), "%lld", (long long)status);
+        } else {
+            snprintf(got, sizeof(got), "%.14g", lua_tonumber(L, -1));
+        }
+        return refuse_status(got);
+    default:
+        snprintf(got, sizeof(got), "a %s", luaL_typename(L, -1));
+        return refuse_status(got);
     }
-    return lua_isnumber(L, -1) ? (int)((int64_t)lua_tonumber(L, -1) & 0xff) : 0;
 }
 
 /* What a stop itself raises is no news; what went wrong on the way is. */

@@ -5,6 +5,7 @@
  */
 #include "lua_interrupt.h"
 #include "lua_vm.h"
+#include "output.h"
 #include <lualib.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +31,7 @@ static int print_line(lua_State *L) {
         lua_pop(L, 1);
     }
     fputc('\n', stdout);
-    fflush(stdout);
+    pyi_output_flush();
     return 0;
 }
 

@@ -449,7 +449,7 @@ static void test_exit_statuses_of_main(void **state) {
         int status;
     } cases[] = {{"return 7", 7},      {"return", 0},     {"return true", 0}, {"return false", 1},
                  {"return 0", 0},      {"return 3.0", 3}, {"return nil", 0},  {"error('x')", 1},
-                 {"return 'text'", 0}, {"fake:fail()", 1}};
+                 {"return 'text'", 1}, {"return 256", 1}, {"return 1.5", 1},  {"fake:fail()", 1}};
     for (size_t i = 0; i < PYI_COUNT(cases); i++) {
         char body[128];
         snprintf(body, sizeof(body), "function pyisolate.main() %s end\n", cases[i].body);
