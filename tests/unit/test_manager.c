@@ -75,7 +75,7 @@ static void what_cannot_be_sent_is_named_and_the_connection_lives(void **state) 
 
 static void a_deadline_ends_the_call_and_interrupts_python(void **state) {
     pyi_extension *x = load(*state, "basic");
-    pyi_result *r = call(x, 50, "spin_forever", "");
+    pyi_result *r = call(x, 500, "spin_forever", "");
     assert_int_equal(r->code, PYI_EDEADLINE);
     pyi_result_free(r);
     assert_int_equal(int_of(call(x, 10000, "echo", "i", 2)),
@@ -88,7 +88,7 @@ static void a_deadline_ends_the_call_and_interrupts_python(void **state) {
 
 static void a_child_stuck_in_c_is_killed_after_the_grace(void **state) {
     pyi_extension *x = load(*state, "basic");
-    pyi_result *r = call(x, 50, "stuck_in_c", "");
+    pyi_result *r = call(x, 1000, "stuck_in_c", "");
     assert_int_equal(r->code, PYI_EDEADLINE);
     pyi_result_free(r);
     pyi_result *next = call(x, 30000, "pid", ""); /* waits in the stuck child, dies with it */
