@@ -299,6 +299,36 @@ def test_json_values_make_the_round_trip_from_the_command_line(
         assert math.isclose(host.call("probe", "make", "0.1"), 0.1, rel_tol=0)
 
 
+# docs/protocol.md, "Values as JSON"
+AS_JSON: dict[str, Any] = {
+    "-2**70": -(2**70),
+    "float('inf')": {"$float": "inf"},
+    "float('nan')": {"$float": "nan"},
+    "b'\\x00\\xff'": {"$bytes": "AP8="},
+    "{1, }": [1],
+    "frozenset()": [],
+    "((1, 2), ())": [[1, 2], []],
+    "{1: 'a', (1, 2): 'b', None: 'c'}": {"1": "a", "[1,2]": "b", "null": "c"},
+    "1 - 2j": {"$complex": [1.0, -2.0]},
+    "datetime.datetime(2026, 11, 23, 15, 4, 5, 123, datetime.timezone.utc)": "2026-11-23T15:04:05.000123+00:00",
+    "datetime.date(2026, 1, 2)": "2026-01-02",
+    "datetime.time(3, 4)": "03:04:00",
+    "datetime.timedelta(days=1, seconds=3.5)": "P1DT3.500000S",
+    "uuid.UUID(int=5)": "00000000-0000-0000-0000-000000000005",
+    "pathlib.Path('/tmp/x')": "/tmp/x",
+    "'\\ud800'": "\ud800",
+    "Colour.RED": 1,
+    "Point(1, 2)": {"x": 1, "y": 2},
+}
+
+
+def test_every_type_has_its_json_on_the_command_line(workspace: Workspace) -> None:
+    workspace.extension("probe", PROBE)
+    workspace.configure()
+    with workspace.serve() as host:
+        assert {source: host.call("probe", "make", source) for source in AS_JSON} == AS_JSON
+
+
 @pytest.mark.sanitizer
 def test_what_cannot_be_sent_is_a_type_error_with_its_path(workspace: Workspace, mode: dict[str, Any]) -> None:
     workspace.extension("probe", PROBE, **mode)
