@@ -24,10 +24,11 @@ typedef struct pyi_lua_stop {
 
 /// Runs `main(args)`: args[1..argc] are argv[0..argc-1] (the arguments after the configuration),
 /// args[0] its path. Returns the exit status: what main returned (a whole number of 0..255; nothing
-/// or true: 0; false: 1; anything else is told on stderr and is 1), or 1 after an uncaught error, whose message and traceback have been printed to
-/// stderr. When main has ended, tasks it spawned are cancelled. *e: PYI_OK, or why it did not end
-/// by itself: PYI_ESTOPPED when a stop was asked for (nothing is printed), PYI_EREMOTE and others
-/// after an uncaught error. `stop` may be NULL. Blocks. Once per configuration.
+/// or true: 0; false: 1; anything else is told on stderr and is 1), or 1 after an uncaught error,
+/// whose message and traceback have been printed to stderr. When main has ended, tasks it spawned
+/// are cancelled. *e: PYI_OK, or why it did not end by itself: PYI_ESTOPPED when a stop was asked
+/// for (nothing is printed), PYI_EREMOTE and others after an uncaught error. `stop` may be NULL.
+/// Blocks. Once per configuration.
 int pyi_lua_run_main(pyi_config *c, int argc, char *const *argv, const pyi_lua_stop *stop,
                      pyi_error *e);
 /// After the stop's descriptor has become readable: tells Lua code that computes and does not wait.
