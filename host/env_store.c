@@ -407,6 +407,9 @@ pyi_err pyi_env_prepare(const pyi_manager_config *manager, const pyi_extension_c
                       ? prepare_existing(&j, began, ret_env, e)
                       : prepare_built(&j, manager, began, ret_env, &detail, e);
     if (err != PYI_OK) {
+        if (err == PYI_ENOTFOUND || err == PYI_EUNAVAILABLE) {
+            e->code = PYI_EENV; /* a Python or an installer: to callers, no method of theirs */
+        }
         if (err == PYI_EENV && ret_detail != NULL) {
             *ret_detail = pyi_steal(&detail);
         }

@@ -14,7 +14,10 @@ pytestmark = pytest.mark.sanitizer
 ADDER = "def add(a: int, b: int) -> int:\n    return a + b\n"
 
 
-@pytest.mark.parametrize(("returned", "status"), [("0", 0), ("255", 255), ("3.0", 3), ("true", 0), ("false", 1)])
+@pytest.mark.parametrize(
+    ("returned", "status"),
+    [("0", 0), ("255", 255), ("3.0", 3), ("true", 0), ("false", 1)],
+)
 def test_what_main_returns_is_the_status(workspace: Workspace, returned: str, status: int) -> None:
     finished = workspace.run_main(f"return {returned}")
     assert finished.status == status
@@ -23,7 +26,14 @@ def test_what_main_returns_is_the_status(workspace: Workspace, returned: str, st
 
 @pytest.mark.parametrize(
     ("returned", "shown"),
-    [("256", "256"), ("-1", "-1"), ("1.5", "1.5"), ("0/0", "nan"), ("'7'", "a string"), ("{}", "a table")],
+    [
+        ("256", "256"),
+        ("-1", "-1"),
+        ("1.5", "1.5"),
+        ("0/0", "nan"),
+        ("'7'", "a string"),
+        ("{}", "a table"),
+    ],
 )
 def test_what_is_no_exit_status_is_told_and_a_failure(workspace: Workspace, returned: str, shown: str) -> None:
     finished = workspace.run_main(f"return {returned}")
@@ -31,7 +41,17 @@ def test_what_is_no_exit_status_is_told_and_a_failure(workspace: Workspace, retu
     assert shown in finished.err and "0 to 255" in finished.err
 
 
-@pytest.mark.parametrize("words", [["version"], ["--help"], ["-h"], ["schema"], ["completion", "bash"], ["config.lua"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["version"],
+        ["--help"],
+        ["-h"],
+        ["schema"],
+        ["completion", "bash"],
+        ["config.lua"],
+    ],
+)
 def test_output_that_does_not_fit_is_a_failure(workspace: Workspace, words: list[str]) -> None:
     workspace.configure("function pyisolate.main()\n  print('hello')\nend\n")
     with open("/dev/full", "wb") as full:
@@ -40,11 +60,17 @@ def test_output_that_does_not_fit_is_a_failure(workspace: Workspace, words: list
     assert "No space left on device" in finished.err
 
 
-def test_the_output_of_a_call_and_of_status_is_checked_too(workspace: Workspace) -> None:
+def test_the_output_of_a_call_and_of_status_is_checked_too(
+    workspace: Workspace,
+) -> None:
     workspace.extension("adder", ADDER)
     workspace.configure()
     with workspace.serve(), open("/dev/full", "wb") as full:
-        for words in (["call", "adder", "add", "1", "2"], ["status"], ["status", "--json"]):
+        for words in (
+            ["call", "adder", "add", "1", "2"],
+            ["status"],
+            ["status", "--json"],
+        ):
             finished = workspace.finish(workspace.start(*words, stdout=full))
             assert finished.status == 1, words
             assert "No space left on device" in finished.err
@@ -61,7 +87,9 @@ def test_a_reader_that_has_gone_is_a_quiet_failure(workspace: Workspace) -> None
         assert "stdout" not in finished.err
 
 
-def test_a_closed_stdout_is_a_failure_and_nothing_else_gets_its_place(workspace: Workspace) -> None:
+def test_a_closed_stdout_is_a_failure_and_nothing_else_gets_its_place(
+    workspace: Workspace,
+) -> None:
     workspace.configure("function pyisolate.main()\n  print('hello')\nend\n")
     done = subprocess.run(
         ["sh", "-c", f"exec {PROGRAM} config.lua >&- <&-"],
@@ -74,7 +102,13 @@ def test_a_closed_stdout_is_a_failure_and_nothing_else_gets_its_place(workspace:
     assert "Bad file descriptor" in done.stderr
 
 
-COMMANDS = [["check", "{}"], ["sync", "{}"], ["run", "{}"], ["-c", "{}", "status"], ["-c", "{}", "stop"]]
+COMMANDS = [
+    ["check", "{}"],
+    ["sync", "{}"],
+    ["run", "{}"],
+    ["-c", "{}", "status"],
+    ["-c", "{}", "stop"],
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -131,6 +131,17 @@ def test_a_missing_python_names_what_there_is(workspace: Workspace) -> None:
     assert "3.99" in finished.err
 
 
+@pytest.mark.parametrize("keys", [{"python": "3.99"}, {"dependencies": ["./broken"]}])
+def test_what_has_no_environment_raises_an_error_of_its_own(workspace: Workspace, keys: dict[str, Any]) -> None:
+    (workspace.folder / "broken").mkdir()
+    (workspace.folder / "broken" / "pyproject.toml").write_text("not a project\n")
+    workspace.extension("one", "def f(): return 1\n", **keys)
+    finished = workspace.run_main("local ok, e = pcall(one.f, one)\nprint(ok, e.type, e.code)")
+    assert finished.out == "false\tEnvironmentError\tenvironment\n", finished.err
+    workspace.configure()
+    assert workspace.run("config.lua").status == 69
+
+
 def test_a_module_named_like_the_standard_library_works_or_is_refused_with_that_reason(
     workspace: Workspace,
 ) -> None:

@@ -136,7 +136,7 @@ static void a_python_that_is_not_there_is_named_with_the_extension(void **state)
     fixture *f = *state;
     f->extension.python = "3.99";
     assert_null(prepare(f));
-    assert_int_equal(f->e.code, PYI_ENOTFOUND);
+    assert_int_equal(f->e.code, PYI_EENV);
     assert_non_null(strstr(f->e.msg, "'sample'"));
     assert_non_null(strstr(f->e.msg, "'3.99'"));
 }

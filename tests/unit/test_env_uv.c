@@ -147,7 +147,7 @@ static void without_requirements_no_uv_is_needed(void **state) {
     want(f, "depa", NULL);
     assert_null(prepare(f));
     unsetenv("PYISOLATE_UV");
-    assert_int_equal(f->e.code, PYI_EUNAVAILABLE);
+    assert_int_equal(f->e.code, PYI_EENV);
     assert_non_null(strstr(f->e.msg, "pip install uv"));
     pyi_env_free(env);
 }
