@@ -2,7 +2,7 @@
  * check: everything that can be known about a configuration without starting anything.
  */
 #include "cli.h"
-#include "interpreter.h"
+#include "env_store.h"
 #include "paths.h"
 #include <stdio.h>
 
@@ -10,13 +10,15 @@
 static bool python_is_there(const pyi_config *config, const pyi_extension_config *x,
                             const char *cache) {
     const char *request = x->python != NULL ? x->python : pyi_config_manager(config)->python;
-    if (x->environment != NULL || !x->isolated || x->package_manager != PYI_PM_UV) {
-        return true; // that Python is the environment's own, or the host's
+    if (!x->isolated || x->package_manager != PYI_PM_UV) {
+        return true; // that Python is the host's, or conda brings it
     }
     pyi_interpreter *found = NULL;
     pyi_error e = {0};
-    if (pyi_interpreter_find(request, cache, &found, &e) == PYI_OK) {
-        pyi_interpreter_free(found);
+    pyi_err err = x->environment != NULL ? pyi_env_existing(x->environment, cache, &found, &e)
+                                         : pyi_interpreter_find(request, cache, &found, &e);
+    pyi_interpreter_free(found);
+    if (err == PYI_OK) {
         return true;
     }
     pyi_say_error("%s: extension '%s': %s", x->declared_at, x->name, e.msg);

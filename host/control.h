@@ -7,7 +7,7 @@
  *   {"id":1,"op":"ping"}                         {"id":1,"ok":true,"value":{...}}
  *   {"id":2,"op":"call","extension":"averages","method":"mean","args":[[1,2]],"kwargs":{},"timeout":2.5}
  *   {"id":2,"ok":false,"error":{"code":"remote","type":"TypeError","message":"...","traceback":"..."}}
- * Operations: ping, version, status, call, cancel, restart, stop. docs/protocol.md has all fields.
+ * Operations: ping, version, status, call, cancel, restart, stop. docs/control.md has all fields.
  *
  * It runs on a loop thread of its own, so that a large request never delays the supervision of
  * children. The socket is 0600 in the user's 0700 runtime folder, and a peer must have this uid or

@@ -211,7 +211,9 @@ static pyi_err take_lock(const job *j, int *ret_fd, pyi_error *e) {
             return pyi_error_sys(e, errno, "env.lock", "cannot lock '%s'", j->lock);
         }
         if (!told) {
-            pyi_env_tell(&j->plan, PYI_STEP_RESOLVE, "waiting: it is being built elsewhere");
+            pyi_env_tell(
+                &j->plan, PYI_STEP_RESOLVE,
+                "waiting for another process or extension that is building the same environment");
             told = true;
         }
         if (cancelled_within(j->plan.cancel_fd, LOCK_POLL_MS)) {
@@ -352,29 +354,61 @@ static pyi_err prepare_built(job *j, const pyi_manager_config *manager, int64_t 
     return give(j, built, began, ret_env, e);
 }
 
+/* An installation, such as /usr, may lack the name `python`. */
+static char *python_in(const char *prefix) {
+    char *path = NULL;
+    if (asprintf(&path, "%s/bin/python", prefix) < 0) {
+        return NULL;
+    }
+    if (access(path, X_OK) == 0) {
+        return path;
+    }
+    free(path);
+    return asprintf(&path, "%s/bin/python3", prefix) < 0 ? NULL : path;
+}
+
+static pyi_err no_python_in(const char *folder, pyi_error *e) {
+    return pyi_error_set(e, PYI_EENV, "env.existing",
+                         "environment '%.80s' has no bin/python: make one with python3 -m venv, or "
+                         "leave environment out",
+                         folder);
+}
+
+pyi_err pyi_env_existing(const char *folder, const char *cache_dir, pyi_interpreter **ret,
+                         pyi_error *e) {
+    PYI_AUTO_FREE char *python = python_in(folder);
+    if (python == NULL) {
+        return no_memory(e);
+    }
+    if (access(python, X_OK) != 0) {
+        return no_python_in(folder, e);
+    }
+    if (pyi_interpreter_find(python, cache_dir, ret, e) != PYI_OK) {
+        return pyi_error_wrap(e, "environment '%s'", folder);
+    }
+    return PYI_OK;
+}
+
 /* An environment that the user made and keeps: looked at, never changed. */
 static pyi_err prepare_existing(job *j, int64_t began, pyi_env **ret_env, pyi_error *e) {
     const char *folder = j->plan.extension->environment;
-    bool ok = true;
     pyi_hash *h = pyi_hash_new();
     j->prefix = realpath(folder, NULL);
     if (j->prefix == NULL) {
         pyi_hash_free(h);
         return pyi_error_sys(e, errno, "env.existing", "no environment at '%s'", folder);
     }
-    j->python = text(&ok, "%s/bin/python", j->prefix);
-    if (ok &&
-        access(j->python, X_OK) != 0) { /* an installation, such as /usr, may lack that name */
-        free(j->python);
-        j->python = text(&ok, "%s/bin/python3", j->prefix);
-    }
-    if (!ok || h == NULL) {
+    j->python = python_in(j->prefix);
+    if (j->python == NULL || h == NULL) {
         pyi_hash_free(h);
         return no_memory(e);
     }
     pyi_hash_field(h, "existing", j->prefix);
     pyi_hash_hex(h, j->id, sizeof(j->id));
     pyi_hash_free(h);
+    if (access(j->python, X_OK) != 0) {
+        return no_python_in(folder, e);
+    }
     if (pyi_env_find_python(j->python, &j->interpreter, e) != PYI_OK) {
         return pyi_error_wrap(e, "environment '%s'", folder);
     }

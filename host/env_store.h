@@ -37,3 +37,8 @@ pyi_err pyi_env_prepare(const pyi_manager_config *manager, const pyi_extension_c
                         const pyi_env_progress *progress, int cancel_fd, pyi_env **ret_env,
                         char **ret_detail, pyi_error *e) PYI_MUST_CHECK;
 void pyi_env_free(pyi_env *env);
+
+/// The Python of an environment that is used as it is, without preparing anything; PYI_EENV: the
+/// folder has none. `cache_dir` as for pyi_interpreter_find.
+pyi_err pyi_env_existing(const char *folder, const char *cache_dir, pyi_interpreter **ret,
+                         pyi_error *e) PYI_MUST_CHECK;

@@ -19,6 +19,7 @@
 #define LEAST        ">=3.9"
 #define NEWEST_MINOR 30
 #define LEAST_MINOR  9
+#define MICROS       40 /* more than any version has had */
 
 static void auto_interpreter(pyi_interpreter **i) {
     pyi_interpreter_free(*i);
@@ -169,9 +170,40 @@ static pyi_err find_path(const char *request, const char *cache_dir, pyi_interpr
     return PYI_OK;
 }
 
+static bool a_minor_meets(int minor, const char *request) {
+    char version[32];
+    for (int micro = 0; micro < MICROS; micro++) {
+        snprintf(version, sizeof(version), "3.%d.%d", minor, micro);
+        if (pyi_version_meets(version, request)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether only versions that extensions do not run on meet it: advice to install one would be
+ * wrong. */
+static bool asks_for_old(const char *request) {
+    bool old = pyi_version_meets("2.7.18", request);
+    for (int minor = 0; minor <= NEWEST_MINOR; minor++) {
+        bool meets = a_minor_meets(minor, request);
+        if (meets && minor >= LEAST_MINOR) {
+            return false;
+        }
+        old |= meets;
+    }
+    return old;
+}
+
 static pyi_err none_found(const char *request, pyi_list *seen, pyi_error *e) {
     PYI_AUTO_FREE char *names = pyi_list_join(seen, ", ");
     const char *wanted = strcmp(request, LEAST) == 0 ? "3.12" : request;
+    if (asks_for_old(request)) {
+        return pyi_error_set(e, PYI_ENOTFOUND, "python.find",
+                             "no Python meets '%.60s' and runs extensions: they need 3.9 or newer "
+                             "(found: %.90s)",
+                             request, names == NULL || *names == '\0' ? "none" : names);
+    }
     return pyi_error_set(e, PYI_ENOTFOUND, "python.find",
                          "no Python meets '%.60s' (found: %.90s); install it: uv python install "
                          "'%.60s'",

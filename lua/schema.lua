@@ -14,7 +14,7 @@ local RAISE_LATER = "leave it out for now"
 local manager = {
   { key = "venv_root_path", type = "path", default = "./venvs", from = "reference",
     help = "Folder for the environments, one link per extension. Made when it is missing." },
-  { key = "python", type = "string", check = "python", from = "ours", shown = "the newest CPython found",
+  { key = "python", type = "string", check = "python", from = "ours", shown = "`$PYISOLATE_PYTHON`, else what `python3` runs",
     help = "Interpreter of extensions that name none: a path, a version (`3.12`) or a range (`>=3.10,<3.13`)." },
   { key = "log", type = "enum", values = { "debug", "info", "warning", "error" }, from = "ours", shown = "`info`",
     help = "Least level that is logged. `--log-level` on the command line wins." },

@@ -142,6 +142,19 @@ def test_what_has_no_environment_raises_an_error_of_its_own(workspace: Workspace
     assert workspace.run("config.lua").status == 69
 
 
+def test_check_looks_into_an_environment_that_is_used_as_it_is(workspace: Workspace) -> None:
+    (workspace.folder / "empty").mkdir()
+    workspace.extension("one", "def f(): return 1\n", environment="./empty")
+    workspace.configure()
+    finished = workspace.run("check")
+    assert finished.status == 69
+    assert "has no bin/python" in finished.err and "python3 -m venv" in finished.err
+    assert "has no bin/python" in workspace.run("config.lua").err
+    workspace.extensions[0]["environment"] = "/usr"
+    workspace.configure()
+    assert workspace.run("check").status == 0
+
+
 def test_a_module_named_like_the_standard_library_works_or_is_refused_with_that_reason(
     workspace: Workspace,
 ) -> None:

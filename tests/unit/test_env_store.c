@@ -430,7 +430,7 @@ static void cancel_when_waiting(void *arg, const char *extension, pyi_env_step s
                                 const char *text) {
     (void)extension;
     (void)step;
-    assert_non_null(strstr(text, "being built elsewhere"));
+    assert_non_null(strstr(text, "is building the same environment"));
     assert_int_equal(eventfd_write(*(int *)arg, 1), 0);
 }
 

@@ -146,6 +146,17 @@ static void a_missing_version_names_what_was_found_and_the_remedy(void **state) 
     pyi_interpreter_free(i);
 }
 
+static void an_old_version_is_not_advised_to_be_installed(void **state) {
+    static const char *const old[] = {"3.8", "2.7", "<3.9", ">=3.6,<3.9"};
+    folder *f = *state;
+    for (size_t n = 0; n < PYI_COUNT(old); n++) {
+        pyi_error e;
+        assert_null(find(old[n], f->dir, &e));
+        assert_non_null(strstr(e.msg, "3.9 or newer"));
+        assert_null(strstr(e.msg, "install"));
+    }
+}
+
 static void a_path_that_is_no_python_is_refused_with_its_words(void **state) {
     folder *f = *state;
     char path[128];
@@ -246,6 +257,7 @@ int main(void) {
         WITH(the_default_is_a_supported_cpython_with_an_absolute_path),
         WITH(every_listed_interpreter_is_found_by_its_version_and_by_its_path),
         WITH(a_missing_version_names_what_was_found_and_the_remedy),
+        WITH(an_old_version_is_not_advised_to_be_installed),
         WITH(a_path_that_is_no_python_is_refused_with_its_words),
         WITH(another_implementation_or_an_old_python_is_refused),
         WITH(an_interpreter_is_asked_once_and_again_when_it_changes),
