@@ -31,10 +31,11 @@ STARTS = int(os.environ.get("SOAK_STARTS", "200"))
 KILLS = int(os.environ.get("SOAK_KILLS", "1000"))
 FUZZ_SECONDS = os.environ.get("SOAK_FUZZ_SECONDS", "1800")
 ROUNDS = int(os.environ.get("SOAK_ENVIRONMENT_ROUNDS", "50"))
+STORMS = int(os.environ.get("SOAK_STORM_ROUNDS", "200"))
 VICTIMS = 4
 KILLS_A_HOST = 4 * VICTIMS  # a crashed child comes back after 0.25, 0.5, 1, ... seconds: few kills each, many hosts
 RESULTS = ROOT / "build" / "soak"
-ORDER = ("starts", "kills", "environments", "asan", "tsan", "fuzz")
+ORDER = ("starts", "kills", "storm", "environments", "asan", "tsan", "fuzz")
 Figures = dict[str, Any]
 
 VICTIM = """
@@ -191,20 +192,31 @@ def kills(folder: Path) -> Figures:
     }
 
 
-def environments(folder: Path) -> Figures:
-    """Eight processes prepare five environments at once, four are killed, in rounds: the unit test, for longer."""
+def long_unit(folder: Path, program: str, **variables: str) -> None:
+    """A unit test that can run for longer: its variables say for how long."""
     uv = find_uv()
-    given = {"PYI_STRESS_ROUNDS": str(ROUNDS), "TMPDIR": str(folder), **({"PYISOLATE_UV": uv} if uv else {})}
+    given = {**variables, "TMPDIR": str(folder), **({"PYISOLATE_UV": uv} if uv else {})}
     segments = leaks.shared_memory()
-    finished = subprocess.run([str(BUILD / "tests" / "test_env_stress")], env={**os.environ, **given})
+    finished = subprocess.run([str(BUILD / "tests" / program)], env={**os.environ, **given})
     if finished.returncode != 0:
-        raise Left(f"test_env_stress ended with {finished.returncode}")
+        raise Left(f"{program} ended with {finished.returncode}")
     left = [f"process: {words}" for words in leaks.processes_left(set())]
     left += [f"file: {path}" for path in folder.iterdir()]
     left += [f"/dev/shm: {name}" for name in sorted(leaks.shared_memory() - segments)]
     if left:
         raise Left("; ".join(left))
+
+
+def environments(folder: Path) -> Figures:
+    """Eight processes prepare five environments at once, four are killed, in rounds."""
+    long_unit(folder, "test_env_stress", PYI_STRESS_ROUNDS=str(ROUNDS))
     return {"rounds of 8 processes, 5 environments and 4 kills": ROUNDS}
+
+
+def storm(folder: Path) -> Figures:
+    """Calls, kills, restarts and stops that meet at random moments, in rounds of about a second."""
+    long_unit(folder, "test_storm", PYI_STORM_ROUNDS=str(STORMS))
+    return {"rounds of 4 callers, 2 killers and a stop, nobody left waiting": STORMS}
 
 
 def make(target: str, closing: str, **environment: str) -> Figures:
@@ -230,6 +242,7 @@ def make(target: str, closing: str, **environment: str) -> Figures:
 PARTS: dict[str, Callable[[Path], Figures]] = {
     "starts": starts,
     "kills": kills,
+    "storm": storm,
     "environments": environments,
     "asan": lambda _: make("test-asan", r"^(unit|functional): "),
     "tsan": lambda _: make("test-tsan", r"^(unit|functional): "),
