@@ -6,6 +6,7 @@
  * refuses it, and so does this), so a key's text is escaped once and never again and again.
  */
 #include "json.h"
+#include "json_bigint.h"
 #include "json_ext.h"
 #include "pyi_escape.h"
 #include <jansson.h>
@@ -18,13 +19,23 @@ static void cleanup_json(json_t **j) {
     json_decref(*j);
 }
 
-static pyi_err put_json(pyi_writer *w, const json_t *j, unsigned depth, pyi_error *e);
+/// From where to where.
+typedef struct parse {
+    pyi_writer *w;
+    pyi_json_bigints bigints;
+} parse;
 
-static pyi_err put_list(pyi_writer *w, const json_t *list, unsigned depth, pyi_error *e) {
+static void cleanup_parse(parse *p) {
+    pyi_json_bigints_fini(&p->bigints);
+}
+
+static pyi_err put_json(parse *p, const json_t *j, unsigned depth, pyi_error *e);
+
+static pyi_err put_list(parse *p, const json_t *list, unsigned depth, pyi_error *e) {
     size_t count = json_array_size(list);
-    pyi_put_array(w, count);
+    pyi_put_array(p->w, count);
     for (size_t i = 0; i < count; i++) {
-        pyi_err err = put_json(w, json_array_get(list, i), depth + 1, e);
+        pyi_err err = put_json(p, json_array_get(list, i), depth + 1, e);
         if (err != PYI_OK) {
             return err;
         }
@@ -32,20 +43,34 @@ static pyi_err put_list(pyi_writer *w, const json_t *list, unsigned depth, pyi_e
     return PYI_OK;
 }
 
-static pyi_err put_object(pyi_writer *w, json_t *object, unsigned depth, pyi_error *e) {
-    pyi_put_map(w, json_object_size(object));
+static pyi_err put_object(parse *p, json_t *object, unsigned depth, pyi_error *e) {
+    pyi_put_map(p->w, json_object_size(object));
     for (void *it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
-        pyi_put_cstr(w, json_object_iter_key(it));
-        pyi_err err = put_json(w, json_object_iter_value(it), depth + 1, e);
+        pyi_put_cstr(p->w, json_object_iter_key(it));
+        pyi_err err = put_json(p, json_object_iter_value(it), depth + 1, e);
         if (err != PYI_OK) {
             return err;
         }
+    }
+    return PYI_OK;
+}
+
+static pyi_err put_number(parse *p, const json_t *j, pyi_error *e) {
+    bool put = false;
+    pyi_err err = pyi_json_bigints_put(&p->bigints, p->w, &put, e);
+    if (err != PYI_OK || put) {
+        return err;
+    }
+    if (json_is_integer(j)) {
+        pyi_put_int(p->w, json_integer_value(j));
+    } else {
+        pyi_put_float(p->w, json_real_value(j));
     }
     return PYI_OK;
 }
 
 /// Recursion is bounded by PYI_MAX_DEPTH.
-static pyi_err put_json(pyi_writer *w, const json_t *j, unsigned depth, pyi_error *e) {
+static pyi_err put_json(parse *p, const json_t *j, unsigned depth, pyi_error *e) {
     bool container = json_is_array(j) || json_is_object(j);
     if (container && depth == PYI_MAX_DEPTH) {
         return pyi_error_set(e, PYI_ETOOBIG, "json.parse",
@@ -54,24 +79,21 @@ static pyi_err put_json(pyi_writer *w, const json_t *j, unsigned depth, pyi_erro
     }
     switch (json_typeof(j)) {
     case JSON_OBJECT:
-        return put_object(w, (json_t *)j, depth, e); // jansson's iterators take no const
+        return put_object(p, (json_t *)j, depth, e); // jansson's iterators take no const
     case JSON_ARRAY:
-        return put_list(w, j, depth, e);
-    case JSON_STRING:
-        pyi_put_str(w, json_string_value(j), json_string_length(j));
-        break;
+        return put_list(p, j, depth, e);
     case JSON_INTEGER:
-        pyi_put_int(w, json_integer_value(j));
-        break;
     case JSON_REAL:
-        pyi_put_float(w, json_real_value(j));
+        return put_number(p, j, e);
+    case JSON_STRING:
+        pyi_put_str(p->w, json_string_value(j), json_string_length(j));
         break;
     case JSON_TRUE:
     case JSON_FALSE:
-        pyi_put_bool(w, json_is_true(j));
+        pyi_put_bool(p->w, json_is_true(j));
         break;
     case JSON_NULL:
-        pyi_put_nil(w);
+        pyi_put_nil(p->w);
         break;
     }
     return PYI_OK;
@@ -81,7 +103,7 @@ static pyi_err put_json(pyi_writer *w, const json_t *j, unsigned depth, pyi_erro
 static const char *remedy(const json_error_t *why) {
     switch ((int)json_error_code(why)) {
     case json_error_numeric_overflow:
-        return "; numbers must fit 64 bits: send a longer one as a string";
+        return "; send it as a string";
     case json_error_duplicate_key:
         return "; a key may come once";
     case json_error_invalid_syntax:
@@ -96,14 +118,20 @@ static const char *remedy(const json_error_t *why) {
 pyi_err pyi_json_to_wire(const char *text, size_t len, pyi_writer *w, pyi_error *e) {
     json_error_t why;
     size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
-    __attribute__((cleanup(cleanup_json))) json_t *j = json_loadb(text, len, flags, &why);
+    __attribute__((cleanup(cleanup_parse))) parse p = {.w = w};
+    pyi_err err = pyi_json_bigints_find(&p.bigints, text, len, e);
+    if (err != PYI_OK) {
+        return err;
+    }
+    const char *source = p.bigints.text != NULL ? p.bigints.text : text;
+    __attribute__((cleanup(cleanup_json))) json_t *j = json_loadb(source, len, flags, &why);
     if (!j) {
         bool memory = json_error_code(&why) == json_error_out_of_memory;
         return pyi_error_set(e, memory ? PYI_ENOMEM : PYI_EINVAL, "json.parse",
                              "not JSON at line %d, column %d: %s%s", why.line, why.column, why.text,
                              remedy(&why));
     }
-    pyi_err err = put_json(w, j, 0, e);
+    err = put_json(&p, j, 0, e);
     return err != PYI_OK ? err : pyi_writer_error(w, e);
 }
 

@@ -6,7 +6,7 @@
 #include "pyi_wire.h"
 
 /// Puts one value: null, true, list, object (a map with str keys), int, float, str. Errors name
-/// line and column: bad JSON, a key that comes twice, an integer beyond 64 bits, nesting beyond
+/// line and column: bad JSON, a key that comes twice, a float too large, nesting beyond
 /// PYI_MAX_DEPTH. The writer's own error is told too. On an error the writer holds a part: throw it
 /// away.
 pyi_err pyi_json_to_wire(const char *text, size_t len, pyi_writer *w, pyi_error *e) PYI_MUST_CHECK;

@@ -6,6 +6,7 @@
  * Pushing may raise on out-of-memory: nothing that needs a release is held across it, but for one
  * text of a big integer, which is pushed under protection.
  */
+#include "bigint.h"
 #include "lua_value.h"
 #include <math.h>
 #include <stdio.h>

@@ -3,6 +3,7 @@
  * (the writer may own a message). A plain table is written as a list first, in one pass; when it
  * turns out to be none, the writer goes back to where it began.
  */
+#include "bigint.h"
 #include "lua_value.h"
 #include <stdio.h>
 #include <string.h>

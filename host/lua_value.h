@@ -52,16 +52,3 @@ pyi_err pyi_lua_encode(lua_State *L, int index, pyi_writer *w, pyi_error *e) PYI
 /// Reads one value and pushes it. A top-level nil becomes nil, a nested one pyisolate.null. Raises
 /// on out-of-memory only; on errors the stack is as before.
 pyi_err pyi_lua_decode(lua_State *L, pyi_reader *r, pyi_error *e) PYI_MUST_CHECK;
-
-/* ---- big integers (lua_bigint.c) ------------------------------------------------------------- */
-
-#define PYI_LUA_DECIMAL_BYTES                                                                      \
-    2048u /* longer ones are shown in hexadecimal: decimal takes quadratic time */
-
-/// Text of a two's complement, little-endian integer; to be freed by the caller, NULL on
-/// out-of-memory.
-char *pyi_bigint_text(const uint8_t *bytes, size_t len);
-/// The bytes of a text ("-12...", "0x..."), at least 9; freed by the caller. PYI_EINVAL: not a
-/// number.
-pyi_err pyi_bigint_bytes(const char *text, size_t text_len, uint8_t **ret, size_t *ret_len,
-                         pyi_error *e) PYI_MUST_CHECK;

@@ -97,14 +97,40 @@ static void assert_bad(pyi_writer *w, const char *text, const char *where, const
 static void bad_json_is_refused_with_line_and_column(void **state) {
     assert_bad(*state, "[1,\n 2,, 3]", "line 2, column 4", "unexpected token");
     assert_bad(*state, "{\"a\": 1, \"a\": 2}", "line 1", "duplicate");
-    assert_bad(*state, "9223372036854775808", "line 1, column 19", "string");
-    assert_bad(*state, "-99999999999999999999", "line 1", "64 bits");
+    assert_bad(*state, "99999999999999999999,", "line 1, column 21", "end of file");
+    assert_bad(*state, "00000000000000000000001", "line 1", "");
     assert_bad(*state, "1e999", "line 1", "overflow");
     assert_bad(*state, "abc", "line 1, column 3", "double quotes");
     assert_bad(*state, "", "line 1", "expected");
     assert_bad(*state, "1 2", "line 1, column 3", "end of file expected");
     assert_bad(*state, "\"\xff\"", "line 1", "0xff");
     assert_bad(*state, "NaN", "line 1", "invalid token");
+}
+
+static void integers_of_any_size_come_back(void **state) {
+    static const char *const same[] = {
+        "9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-99999999999999999999",
+        "[1,123456789012345678901234567890,2.5,-123456789012345678901234567890,3]",
+        "{\"12345678901234567890\":12345678901234567890,\"\\\"1\":[1.5,98765432109876543210]}",
+        "1000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    };
+    for (size_t i = 0; i < PYI_COUNT(same); i++) {
+        pyi_error e;
+        assert_int_equal(parse(*state, same[i], &e), PYI_OK);
+        assert_json(*state, same[i]);
+    }
+    char digits[6001];
+    memset(digits, '7', sizeof(digits) - 1);
+    digits[sizeof(digits) - 1] = '\0';
+    assert_bad(*state, digits, "6000 digits", "string");
+    digits[2000] = '\0';
+    pyi_error e;
+    assert_int_equal(parse(*state, digits, &e), PYI_OK);
+    assert_json(*state, digits);
 }
 
 static void nesting_beyond_the_limit_is_refused(void **state) {
@@ -452,6 +478,7 @@ int main(void) {
         WRITER(json_comes_back_as_it_was),
         WRITER(blanks_and_escapes_are_read),
         WRITER(bad_json_is_refused_with_line_and_column),
+        WRITER(integers_of_any_size_come_back),
         WRITER(nesting_beyond_the_limit_is_refused),
         cmocka_unit_test(a_value_beyond_the_writers_limit_is_refused),
         WRITER(what_json_lacks_has_a_documented_form),

@@ -1,9 +1,9 @@
 /*
  * Integers beyond 64 bits between text and the wire's two's complement. Schoolbook arithmetic:
- * bounded to PYI_LUA_DECIMAL_BYTES in decimal, where its quadratic time is microseconds;
+ * bounded to PYI_BIGINT_DECIMAL_BYTES in decimal, where its quadratic time is microseconds;
  * hexadecimal is linear.
  */
-#include "lua_value.h"
+#include "bigint.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,14 +31,18 @@ static uint32_t divide(uint8_t *bytes, size_t len) {
     return (uint32_t)rest;
 }
 
-/* bytes = bytes * by + add */
-static void multiply(uint8_t *bytes, size_t len, uint32_t by, uint32_t add) {
+/* bytes = bytes * by + add, of which `used` bytes are not zero before; returns how many after. */
+static size_t multiply(uint8_t *bytes, size_t used, uint32_t by, uint32_t add) {
     uint64_t carry = add;
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < used; i++) {
         carry += (uint64_t)bytes[i] * by;
         bytes[i] = (uint8_t)carry;
         carry >>= 8;
     }
+    for (; carry > 0; carry >>= 8) {
+        bytes[used++] = (uint8_t)carry;
+    }
+    return used;
 }
 
 static size_t significant(const uint8_t *bytes, size_t len) {
@@ -98,8 +102,8 @@ char *pyi_bigint_text(const uint8_t *bytes, size_t len) {
         negate(copy, len);
     }
     // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
-    return len <= PYI_LUA_DECIMAL_BYTES ? decimal(copy, len, negative)
-                                        : hexadecimal(copy, len, negative);
+    return len <= PYI_BIGINT_DECIMAL_BYTES ? decimal(copy, len, negative)
+                                           : hexadecimal(copy, len, negative);
 }
 
 static int digit_of(char c, unsigned base) {
@@ -120,15 +124,24 @@ static bool read_hexadecimal(const char *text, size_t len, uint8_t *bytes) {
     return len > 0;
 }
 
-static bool read_decimal(const char *text, size_t len, uint8_t *bytes, size_t size) {
+/* Half a byte for each digit is more than it takes. */
+static bool read_decimal(const char *text, size_t len, uint8_t *bytes) {
+    size_t used = 0;
+    uint32_t chunk = 0, scale = 1;
     for (size_t i = 0; i < len; i++) {
         int digit = digit_of(text[i], 10);
         if (digit < 0) {
             return false;
         }
-        multiply(bytes, size, 10, (uint32_t)digit);
+        chunk = chunk * 10 + (uint32_t)digit;
+        scale *= 10;
+        if (scale == CHUNK || i + 1 == len) {
+            used = multiply(bytes, used, scale, chunk);
+            chunk = 0;
+            scale = 1;
+        }
     }
-    return len > 0 && len <= PYI_LUA_DECIMAL_BYTES * 12 / 5;
+    return len > 0 && len <= PYI_BIGINT_DIGITS;
 }
 
 pyi_err pyi_bigint_bytes(const char *text, size_t text_len, uint8_t **ret, size_t *ret_len,
@@ -137,10 +150,10 @@ pyi_err pyi_bigint_bytes(const char *text, size_t text_len, uint8_t **ret, size_
     const char *digits = text + negative;
     size_t count = text_len - negative;
     bool hex = count > 2 && digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X');
-    if (!hex && count > PYI_LUA_DECIMAL_BYTES * 12 / 5) {
+    if (!hex && count > PYI_BIGINT_DIGITS) {
         return pyi_error_set(e, PYI_EINVAL, "lua.int",
                              "an integer of %zu decimal digits: at most %u; write it as 0x...",
-                             count, PYI_LUA_DECIMAL_BYTES * 12 / 5);
+                             count, PYI_BIGINT_DIGITS);
     }
     size_t size = count / 2 + 10; /* a sign bit is free at the top */
     PYI_AUTO_FREE uint8_t *bytes = calloc(1, size);
@@ -148,7 +161,7 @@ pyi_err pyi_bigint_bytes(const char *text, size_t text_len, uint8_t **ret, size_
         return pyi_error_set(e, PYI_ENOMEM, "lua.int", "out of memory");
     }
     if (!(hex ? read_hexadecimal(digits + 2, count - 2, bytes)
-              : read_decimal(digits, count, bytes, size))) {
+              : read_decimal(digits, count, bytes))) {
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
         return pyi_error_set(e, PYI_EINVAL, "lua.int", "'%.40s' is not an integer", text);
     }
