@@ -42,7 +42,15 @@ static pyi_err nng_failed(pyi_error *e, int rv, const char *what) {
     return pyi_error_set(e, rv == NNG_ENOMEM ? PYI_ENOMEM : PYI_ESYS, "link", "%s: %s", what,
                          nng_strerror(rv));
 }
+
 /* ---- the service socket: one request at a time, the RPC thread waits ------------------------- */
+
+/* Waits for the end of a send. What it did not take is still the aio's. */
+static void drop_unsent(nng_aio *aio) {
+    nng_aio_wait(aio);
+    nng_msg_free(nng_aio_get_msg(aio));
+    nng_aio_set_msg(aio, NULL);
+}
 
 static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_set_msg(l->service_aio, msg);
@@ -51,7 +59,7 @@ static int service_send(pyi_link *l, nng_msg *msg) {
     nng_aio_wait(l->service_aio);
     int rv = nng_aio_result(l->service_aio);
     if (rv != 0) {
-        pyi_link_drop_unsent(l->service_aio);
+        drop_unsent(l->service_aio);
     }
     return rv;
 }
@@ -132,6 +140,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *arg) {
     pyi_link *l = arg;
     pthread_mutex_lock(&l->lock);
     l->host_gone = true;
+    pthread_cond_broadcast(&l->quiet);
     bool wake = pyi_link_must_signal(l);
     pthread_mutex_unlock(&l->lock);
     if (wake) {
@@ -179,7 +188,7 @@ pyi_err pyi_link_open(const pyi_link_config *config, pyi_link **ret, pyi_error *
         return pyi_error_set(e, PYI_ENOMEM, "link.open", "out of memory");
     }
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->made, NULL);
+    pthread_cond_init(&l->quiet, NULL);
     l->fork_count = atomic_load(&fork_count);
     l->max_payload = config->max_payload;
     l->max_slots = config->max_concurrency + PYI_POSTED_RECEIVES;
@@ -210,7 +219,7 @@ pyi_err pyi_link_handshake(pyi_link *l, pyi_error *e) {
     nng_aio_wait(l->service_aio); /* HELLO's send, begun by open */
     int rv = nng_aio_result(l->service_aio);
     if (rv != 0) {
-        pyi_link_drop_unsent(l->service_aio);
+        drop_unsent(l->service_aio);
         return nng_failed(e, rv, "the host cannot be reached");
     }
     return service_answer(l, e);
@@ -347,7 +356,7 @@ void pyi_link_close(pyi_link *l) {
         nng_close(l->service);
         pyi_link_pool_free(l);
         if (l->service_aio != NULL) {
-            pyi_link_drop_unsent(l->service_aio);
+            drop_unsent(l->service_aio);
             nng_aio_free(l->service_aio);
         }
     }
@@ -355,6 +364,6 @@ void pyi_link_close(pyi_link *l) {
         close(l->efd);
     }
     pthread_mutex_destroy(&l->lock);
-    pthread_cond_destroy(&l->made);
+    pthread_cond_destroy(&l->quiet);
     free(l);
 }

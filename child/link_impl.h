@@ -14,8 +14,8 @@ typedef struct pyi_link_slot {
     pyi_request rq; /* first: given out, and found again from */
     pyi_link *link;
     nng_ctx ctx;
-    nng_aio *recv; /* its callback queues the frame */
-    nng_aio *send; /* without one: the next receive does not wait for the end of the reply */
+    nng_aio *aio; /* of the receive, then of the reply */
+    bool replying;
     bool cancelled;
     int cancel_reason;
     nng_msg *in, *out;
@@ -38,8 +38,8 @@ struct pyi_link {
     pthread_mutex_t lock; /* all below */
     bool signaled;        /* the eventfd has been written since the reader saw the queue empty */
     bool closing, host_gone;
-    unsigned idle, slots, making;
-    pthread_cond_t made; /* making became 0 */
+    unsigned idle, slots, making, sending;
+    pthread_cond_t quiet; /* making or sending became 0 */
     pyi_link_slot *head, *tail;
     pyi_link_slot *all;
 };
@@ -50,8 +50,6 @@ bool pyi_link_is_dead(const pyi_link *l); /* in a forked process */
 /* link_pool.c */
 /// A writer straight into a message.
 pyi_writer pyi_link_writer_on(nng_msg *msg, size_t limit);
-/// Waits for the end of a send and frees what it did not take.
-void pyi_link_drop_unsent(nng_aio *aio);
 /// Under the lock: whether the reader must be woken, by writing the eventfd after the lock.
 bool pyi_link_must_signal(pyi_link *l);
 /// Under the lock: the next request, NULL: none.

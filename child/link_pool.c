@@ -2,7 +2,7 @@
  * The link's REP contexts. A pool of them keeps receives posted; one that has received belongs to
  * its request until the reply is sent, then it receives again:
  *
- *     RECEIVING --frame--> HELD (queued, then served) --reply--> RECEIVING
+ *     RECEIVING --frame--> HELD (queued, then served) --reply--> REPLYING --sent--> RECEIVING
  *
  * The pool grows when few are left, so any number of calls can be in flight. Callbacks come on nng
  * threads and only queue. The eventfd is written when the queue's reader has seen it empty, so a
@@ -70,27 +70,18 @@ pyi_link_slot *pyi_link_dequeue(pyi_link *l) {
     return s;
 }
 
-/* Waits for the end of a send. What it did not take is still the aio's. */
-void pyi_link_drop_unsent(nng_aio *aio) {
-    nng_aio_wait(aio);
-    nng_msg_free(nng_aio_get_msg(aio));
-    nng_aio_set_msg(aio, NULL);
-}
 /* ---- slots ----------------------------------------------------------------------------------- */
 
 static void on_slot(void *arg);
 
 static void receive(pyi_link_slot *s) {
-    s->cancelled = false;
-    nng_ctx_recv(s->ctx, s->recv);
+    s->cancelled = s->replying = false;
+    nng_ctx_recv(s->ctx, s->aio);
 }
 
 static void slot_free(pyi_link_slot *s) {
-    if (s->send != NULL) {
-        nng_aio_free(s->send);
-    }
-    if (s->recv != NULL) {
-        nng_aio_free(s->recv); /* waits for its callback */
+    if (s->aio != NULL) {
+        nng_aio_free(s->aio); /* waits for its callback */
     }
     nng_msg_free(s->in);
     nng_msg_free(s->out);
@@ -103,8 +94,7 @@ static pyi_link_slot *slot_new(pyi_link *l) {
         return NULL;
     }
     s->link = l;
-    if (nng_aio_alloc(&s->recv, on_slot, s) != 0 || nng_aio_alloc(&s->send, NULL, NULL) != 0 ||
-        nng_ctx_open(&s->ctx, l->call) != 0) {
+    if (nng_aio_alloc(&s->aio, on_slot, s) != 0 || nng_ctx_open(&s->ctx, l->call) != 0) {
         slot_free(s);
         return NULL;
     }
@@ -136,7 +126,7 @@ static void end_making(pyi_link *l, bool made) {
     pthread_mutex_lock(&l->lock);
     l->slots -= made ? 0 : 1;
     if (--l->making == 0) {
-        pthread_cond_broadcast(&l->made);
+        pthread_cond_broadcast(&l->quiet);
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -187,7 +177,7 @@ static bool parse(pyi_link_slot *s) {
 
 static void on_received(pyi_link_slot *s) {
     pyi_link *l = s->link;
-    s->in = nng_aio_get_msg(s->recv);
+    s->in = nng_aio_get_msg(s->aio);
     if (!parse(s)) {
         nng_msg_free(pyi_steal(&s->in));
         receive(s);
@@ -210,15 +200,34 @@ static void on_received(pyi_link_slot *s) {
     }
 }
 
+/* The context receives again only now: while replies wait for the pipe, requests wait for contexts.
+ */
+static void on_replied(pyi_link_slot *s, int rv) {
+    pyi_link *l = s->link;
+    if (rv != 0) {
+        nng_msg_free(nng_aio_get_msg(s->aio)); /* not taken */
+    }
+    pthread_mutex_lock(&l->lock);
+    l->idle++;
+    if (--l->sending == 0) {
+        pthread_cond_broadcast(&l->quiet);
+    }
+    pthread_mutex_unlock(&l->lock);
+    receive(s);
+}
+
 static void on_slot(void *arg) {
     pyi_link_slot *s = arg;
-    int rv = nng_aio_result(s->recv);
-    if (rv == 0) {
+    int rv = nng_aio_result(s->aio);
+    if (s->replying) {
+        on_replied(s, rv);
+    } else if (rv == 0) {
         on_received(s);
     } else if (rv != NNG_ECLOSED && rv != NNG_ECANCELED) {
         receive(s);
     }
 }
+
 /* ---- replies --------------------------------------------------------------------------------- */
 
 pyi_writer *pyi_link_reply_begin(pyi_link *l, pyi_request *rq) {
@@ -253,13 +262,12 @@ void pyi_link_reply_send(pyi_link *l, pyi_request *rq) {
     } else {
         nng_msg_chop(out, nng_msg_len(out) - s->writer.len);
     }
-    pyi_link_drop_unsent(s->send);
-    nng_aio_set_msg(s->send, out);
-    nng_ctx_send(s->ctx, s->send);
     pthread_mutex_lock(&l->lock);
-    l->idle++;
+    l->sending++;
     pthread_mutex_unlock(&l->lock);
-    receive(s);
+    s->replying = true;
+    nng_aio_set_msg(s->aio, out);
+    nng_ctx_send(s->ctx, s->aio);
 }
 /* ---- close ----------------------------------------------------------------------------------- */
 
@@ -268,14 +276,10 @@ void pyi_link_reply_send(pyi_link *l, pyi_request *rq) {
 void pyi_link_pool_flush(pyi_link *l) {
     pthread_mutex_lock(&l->lock);
     l->closing = true;
-    while (l->making > 0) {
-        pthread_cond_wait(&l->made, &l->lock);
+    while (l->making > 0 || (l->sending > 0 && !l->host_gone)) {
+        pthread_cond_wait(&l->quiet, &l->lock);
     }
-    pyi_link_slot *all = l->all;
     pthread_mutex_unlock(&l->lock);
-    for (pyi_link_slot *s = all; s != NULL; s = s->all_next) {
-        pyi_link_drop_unsent(s->send);
-    }
 }
 
 static pyi_link_slot *take_any(pyi_link *l) {
