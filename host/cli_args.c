@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "output.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -88,6 +89,12 @@ static int run_command(pyi_cli *cli, const pyi_command *c, int argc, char **argv
 }
 
 static int unknown_command(const pyi_cli *cli, const char *word) {
+    char inside[PATH_MAX];
+    struct stat st;
+    int len = snprintf(inside, sizeof inside, "%s/config.lua", word);
+    if (len > 0 && (size_t)len < sizeof inside && stat(inside, &st) == 0) {
+        return pyi_say_usage(cli, NULL, "'%s' is no command; did you mean '%s'?", word, inside);
+    }
     const char *near = pyi_nearest(word, pyi_command_names(), pyi_command_count);
     if (near != NULL) {
         return pyi_say_usage(cli, NULL, "'%s' is no command and no file; did you mean '%s'?", word,

@@ -14,7 +14,9 @@ static const pyi_option rows[] = {
 
 static int not_json(const char *text, const pyi_error *e) {
     pyi_say_error("argument %s: %s", text, e->msg);
-    pyi_say_hint("is it text? then write it so: '\"%s\"'", text);
+    if (*text != '{' && *text != '[' && *text != '"') {
+        pyi_say_hint("is it text? then write it so: '\"%s\"'", text);
+    }
     return PYI_EXIT_USAGE;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "control_job.h"
 #include "loop.h"
+#include "options.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -361,16 +362,69 @@ static void op_stop(pyi_control_job *job) {
 static const struct {
     const char *name;
     void (*run)(pyi_control_job *job);
+    const char *fields[8]; /* besides "op" and "id"; the rest is NULL */
 } operations[] = {
-    {"call", op_call},     {"cancel", op_cancel}, {"ping", op_version},    {"restart", op_restart},
-    {"status", op_status}, {"stop", op_stop},     {"version", op_version},
+    {"call", op_call, {"extension", "method", "object", "args", "kwargs", "timeout"}},
+    {"cancel", op_cancel, {"target"}},
+    {"ping", op_version, {NULL}},
+    {"restart", op_restart, {"extension", "grace"}},
+    {"status", op_status, {NULL}},
+    {"stop", op_stop, {"grace", "now"}},
+    {"version", op_version, {NULL}},
 };
+
+static pyi_err refuse_field(const pyi_token *key, const char *const *fields, size_t count,
+                            pyi_error *e) {
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", key->len < 60 ? (int)key->len : 60,
+             (const char *)key->data);
+    const char *near = pyi_nearest(name, fields, count);
+    return pyi_error_set(e, PYI_EINVAL, "control.request", "this operation has no field '%s'%s%s%s",
+                         name, near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                         near != NULL ? "'?" : "");
+}
+
+static bool is_field(const pyi_token *key, const char *name) {
+    return key->len == strlen(name) && memcmp(key->data, name, key->len) == 0;
+}
+
+/* A field that is misspelt would be as good as absent: the call would go without its arguments. */
+static pyi_err check_fields(pyi_reader request, const char *const *fields, pyi_error *e) {
+    size_t count = 0;
+    pyi_token map, key;
+    while (fields[count] != NULL) {
+        count++;
+    }
+    pyi_err err = pyi_read_kind(&request, PYI_MAP, &map);
+    for (uint32_t i = 0; err == PYI_OK && i < map.count; i++) {
+        err = pyi_read_kind(&request, PYI_STR, &key);
+        bool known = err == PYI_OK && (is_field(&key, "op") || is_field(&key, "id"));
+        for (size_t n = 0; err == PYI_OK && n < count; n++) {
+            known |= is_field(&key, fields[n]);
+        }
+        if (err != PYI_OK || !known) {
+            return err != PYI_OK ? pyi_error_set(e, err, "control.request", "malformed")
+                                 : refuse_field(&key, fields, count, e);
+        }
+        err = pyi_skip(&request);
+    }
+    return PYI_OK;
+}
+
+static void run_operation(pyi_control_job *job, size_t index) {
+    pyi_error e = {0};
+    if (check_fields(job->request, operations[index].fields, &e) == PYI_OK) {
+        operations[index].run(job);
+    } else {
+        pyi_control_refuse(job, &e, NULL);
+    }
+}
 
 void pyi_control_operate(pyi_control_job *job) {
     PYI_AUTO_FREE char *name = pyi_map_string(job->request, "op");
     for (size_t i = 0; name != NULL && i < PYI_COUNT(operations); i++) {
         if (strcmp(name, operations[i].name) == 0) {
-            operations[i].run(job);
+            run_operation(job, i);
             return;
         }
     }

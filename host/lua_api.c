@@ -401,6 +401,10 @@ static int describe_error(lua_State *L) { // stack: error, its coroutine or NULL
     lua_rawgetp(L, LUA_REGISTRYINDEX, &DESCRIBE_KEY);
     lua_pushvalue(L, 1);
     lua_call(L, 1, 1); // stack: error, co, text
+    const char *hint = pyi_lua_withheld(lua_tostring(L, -1));
+    if (hint != NULL) {
+        lua_pushfstring(L, "%s; %s", lua_tostring(L, -1), hint);
+    }
     if (co != NULL) {
         luaL_traceback(L, co, lua_tostring(L, -1), 0);
     }

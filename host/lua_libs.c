@@ -297,6 +297,33 @@ static int bounded_move(lua_State *L) {
     return lua_gettop(L);
 }
 
+/* ---- what is withheld --------------------------------------------------------------------------
+ */
+
+const char *pyi_lua_withheld(const char *message) {
+    static const struct {
+        const char *seen, *hint;
+    } known[] = {
+        {"(global 'io')", "io is withheld from configurations: print writes to stdout, "
+                          "pyisolate.log to the log; an extension can do the rest"},
+        {"(field 'execute')", "os.execute is withheld from configurations: an extension can "
+                              "start programs"},
+        {"(field 'exit')", "os.exit is withheld from configurations: return the exit status from "
+                           "main"},
+        {"(global 'debug')", "debug is withheld from configurations"},
+        {"(global 'package')", "package is withheld from configurations: require looks beside the "
+                               "configuration"},
+        {"(global 'dofile')", "dofile is withheld from configurations: use require"},
+        {"(global 'loadfile')", "loadfile is withheld from configurations: use require"},
+    };
+    for (size_t i = 0; message != NULL && i < PYI_COUNT(known); i++) {
+        if (strstr(message, known[i].seen) != NULL && strstr(message, "a nil value") != NULL) {
+            return known[i].hint;
+        }
+    }
+    return NULL;
+}
+
 /* ---- the libraries -----------------------------------------------------------------------------
  */
 

@@ -200,7 +200,11 @@ static int add_traceback(lua_State *L) {
         return 1;
     }
     const char *message = luaL_tolstring(L, 1, NULL); // stack: error, message
-    luaL_traceback(L, L, message, 1);                 // stack: error, message, traceback
+    const char *hint = pyi_lua_withheld(message);
+    if (hint != NULL) {
+        message = lua_pushfstring(L, "%s; %s", message, hint);
+    }
+    luaL_traceback(L, L, message, 1); // stack: error, ..., traceback
     return 1;
 }
 

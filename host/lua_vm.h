@@ -70,6 +70,10 @@ void pyi_lua_push_source(lua_State *L, const char *chunk);
 pyi_err pyi_read_source(const char *path, char **ret_text, size_t *ret_len,
                         pyi_error *e) PYI_MUST_CHECK;
 
+/// What to say below an error message that comes of a function or library that scripts do not get;
+/// NULL: it does not. Static. Never raises.
+const char *pyi_lua_withheld(const char *message);
+
 /* Parts of a state, for lua_vm.c alone. */
 void pyi_lua_open_libs(lua_State *L);
 void pyi_lua_open_require(lua_State *L);

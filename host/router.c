@@ -20,6 +20,7 @@ struct pyi_call {
     pyi_frame *frame;
     uint64_t id;
     int64_t deadline; /* ns; 0: none */
+    int64_t timeout_ms;
     pyi_call_done done;
     void *arg;
     pyi_generation *generation; /* counted, while flying */
@@ -79,19 +80,20 @@ static void count_end(pyi_extension *x, bool failed) {
     x->errors += failed ? 1 : 0;
 }
 
-static void deadline_error(const pyi_extension *x, pyi_error *e) {
-    pyi_error_set(e, PYI_EDEADLINE, "call", "extension \"%s\" did not answer before the deadline",
-                  x->config->name);
+static void deadline_error(const pyi_call *c, pyi_error *e) {
+    pyi_error_set(e, PYI_EDEADLINE, "call",
+                  "extension \"%s\" did not answer within %.6g s, the call's deadline",
+                  c->x->config->name, (double)c->timeout_ms / 1000.0);
 }
 
-static void cancel_error(const pyi_extension *x, pyi_error *e) {
+static void cancel_error(const pyi_call *c, pyi_error *e) {
     pyi_error_set(e, PYI_ECANCELLED, "call", "the call to extension \"%s\" was cancelled",
-                  x->config->name);
+                  c->x->config->name);
 }
 
 /* Ends a call that is in a list for its caller, early. Takes the lock; false: it had ended. */
 static bool end_early(pyi_extension *x, uint64_t id,
-                      void (*describe)(const pyi_extension *, pyi_error *), bool deadline) {
+                      void (*describe)(const pyi_call *, pyi_error *), bool deadline) {
     pthread_mutex_lock(&x->lock);
     pyi_call *waiting = find(&x->waiting, id);
     pyi_call *flying = waiting == NULL ? find(&x->flying, id) : NULL;
@@ -112,7 +114,7 @@ static bool end_early(pyi_extension *x, uint64_t id,
     pyi_call copy = waiting != NULL ? *waiting : *flying;
     pthread_mutex_unlock(&x->lock);
     pyi_error e;
-    describe(x, &e);
+    describe(&copy, &e);
     tell_error(&copy, &e, NULL);
     if (waiting != NULL) {
         destroy(waiting);
@@ -405,6 +407,7 @@ pyi_err pyi_call_begin(pyi_extension *x, const char *object, const char *method,
     c->frame = f;
     c->id = ++next_id;
     timeout_ms = timeout_ms < 0 ? x->config->call_timeout_ms : timeout_ms;
+    c->timeout_ms = timeout_ms;
     c->deadline = timeout_ms > 0 ? pyi_now_ns() + timeout_ms * PYI_NS_PER_MS : 0;
     pyi_writer *w = pyi_frame_writer(f);
     pyi_put_array(w, 7);

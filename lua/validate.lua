@@ -345,7 +345,9 @@ local function collect_later(options, clean)
   local found = {}
   for _, option in ipairs(options) do
     if option.later and asks_for(option, clean[option.key]) then
-      found[#found + 1] = { option.key, option.later }
+      local value = option.later_values and clean[option.key]
+      local shown = type(value) == "string" and option.key .. ' = "' .. value .. '"' or option.key
+      found[#found + 1] = { shown, option.later }
     end
   end
   return found

@@ -244,12 +244,12 @@ static void test_not_yet_keys_are_accepted_and_then_refused_by_name(void **state
     static const struct {
         const char *keys, *expected;
     } cases[] = {
-        {"sandbox_mode = 'required'",
-         "'sandbox_mode' is not available yet: leave it out to start without a sandbox"},
-        {"sandbox_mode = 'preferred'", "'sandbox_mode' is not available yet"},
+        {"sandbox_mode = 'required'", "'sandbox_mode = \"required\"' is not available yet: leave "
+                                      "it out to start without a sandbox"},
+        {"sandbox_mode = 'preferred'", "'sandbox_mode = \"preferred\"' is not available yet"},
         {"sandbox = {}", "'sandbox' is not available yet"},
         {"package_manager = 'conda', conda_channels = { 'conda-forge' }",
-         "'package_manager' is not available yet: use \"uv\""},
+         "'package_manager = \"conda\"' is not available yet: use \"uv\""},
         {"share_torch = true", "'share_torch' is not available yet: list torch in dependencies"},
         {"share_torch = true, share_cuda_ipc = true", "'share_cuda_ipc' is not available yet"},
         {"apis = { 'Clock' }", "'apis' is not available yet"},
@@ -261,7 +261,7 @@ static void test_not_yet_keys_are_accepted_and_then_refused_by_name(void **state
         {"publish = { 'a.b' }", "'publish' is not available yet"},
         {"subscribe = { 'a.*' }", "'subscribe' is not available yet"},
         {"policy = 'p.lua'", "'policy' is not available yet"},
-        {"transport = 'ring'", "'transport' is not available yet: use \"nng\""},
+        {"transport = 'ring'", "'transport = \"ring\"' is not available yet: use \"nng\""},
         {"filtered_subdirs = { 'a' }", "'filtered_subdirs' is not available yet"},
     };
     for (size_t i = 0; i < PYI_COUNT(cases); i++) {

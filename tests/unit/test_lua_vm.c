@@ -73,6 +73,27 @@ static void test_only_the_allow_list_is_there(void **state) {
         NULL);
 }
 
+static void test_what_is_withheld_is_told_as_that(void **state) {
+    (void)state;
+    static const struct {
+        const char *script, *told;
+    } cases[] = {{"io.open('x')", "io is withheld from configurations"},
+                 {"os.execute('ls')", "os.execute is withheld from configurations"},
+                 {"os.exit(1)", "return the exit status from main"},
+                 {"dofile('x')", "use require"}};
+    pyi_lua *vm = new_vm();
+    for (size_t i = 0; i < PYI_COUNT(cases); i++) {
+        pyi_error e;
+        assert_int_equal(run(vm, cases[i].script, NULL, &e), PYI_ECONFIG);
+        assert_non_null(strstr(e.msg, "test:1: attempt to"));
+        assert_non_null(strstr(e.msg, cases[i].told));
+    }
+    pyi_error e;
+    assert_int_equal(run(vm, "local t = {} t.f()", NULL, &e), PYI_ECONFIG);
+    assert_null(strstr(e.msg, "withheld"));
+    pyi_lua_free(vm);
+}
+
 static void test_bytecode_is_refused(void **state) {
     (void)state;
     pyi_lua *vm = new_vm();
@@ -383,6 +404,7 @@ static void test_print_goes_to_stdout_line_by_line(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_the_allow_list_is_there),
+        cmocka_unit_test(test_what_is_withheld_is_told_as_that),
         cmocka_unit_test(test_bytecode_is_refused),
         cmocka_unit_test(test_finalizers_are_refused),
         cmocka_unit_test(test_an_error_has_message_place_and_traceback),
