@@ -126,9 +126,13 @@ class Host:
 
     def wait_state(self, name: str, *states: str, seconds: float = 30.0) -> dict[str, Any]:
         """Waits until an extension is in one of `states`."""
-        settles(lambda: self.extension(name)["state"] not in states, seconds * SLOW)
-        entry = self.extension(name)
-        assert entry["state"] in states, f"{name} is {entry['state']}, not {states}\n{self.log()}"
+        entry: dict[str, Any] = {}
+
+        def elsewhere() -> bool:
+            entry.update(self.extension(name))
+            return entry["state"] not in states
+
+        assert not settles(elsewhere, seconds * SLOW), f"{name} is {entry['state']}, not {states}\n{self.log()}"
         return entry
 
     def wait_settled(self) -> None:

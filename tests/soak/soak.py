@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "functional"))
 
 import leaks  # noqa: E402
-from harness import BUILD, Host, Workspace, find_uv  # noqa: E402
+from harness import BUILD, Host, Workspace, alive, find_uv, wait_for  # noqa: E402
 
 STARTS = int(os.environ.get("SOAK_STARTS", "200"))
 KILLS = int(os.environ.get("SOAK_KILLS", "1000"))
@@ -161,8 +161,8 @@ def kill_round(made: Workspace, seed: int) -> tuple[int, int, int]:
             except ProcessLookupError:
                 pass
         time.sleep(chance.choice((0.0, 0.001, 0.01, 0.05, 0.2)) * chance.random() * 2)
-    for name in names:
-        host.wait_state(name, "ready", seconds=90)
+    # "ready" alone may be the word of a moment before the last kill was noticed
+    wait_for(lambda: all(x["state"] == "ready" and alive(x["pid"]) for x in host.status()["extensions"]), 90, "all up")
     if leaks.settles(lambda: len(leaks.descriptors(process.pid)) > before, 10):
         raise Left(f"descriptors: {before} -> {sorted(leaks.descriptors(process.pid).values())}")
     done.touch()
