@@ -396,8 +396,25 @@ static int push_main(lua_State *L) { // -> main, args
     return 2;
 }
 
+/* One of the script's own, which says less by itself than what is in it. */
+static bool is_plain_table(lua_State *L, int index) {
+    if (!lua_istable(L, index) || lua_getmetatable(L, index) != 0) {
+        return false;
+    }
+    lua_getfield(L, index, "code");
+    lua_getfield(L, index, "message");
+    bool like_ours = !lua_isnil(L, -2) && !lua_isnil(L, -1);
+    lua_pop(L, 2);
+    return !like_ours;
+}
+
 static int describe_error(lua_State *L) { // stack: error, its coroutine or NULL
     lua_State *co = lua_touserdata(L, 2);
+    if (is_plain_table(L, 1)) {
+        pyi_lua_push_shown(L, 1);
+        lua_replace(L, 1);
+        lua_settop(L, 2);
+    }
     lua_rawgetp(L, LUA_REGISTRYINDEX, &DESCRIBE_KEY);
     lua_pushvalue(L, 1);
     lua_call(L, 1, 1); // stack: error, co, text

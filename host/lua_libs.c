@@ -324,6 +324,56 @@ const char *pyi_lua_withheld(const char *message) {
     return NULL;
 }
 
+/* ---- tables in messages ------------------------------------------------------------------------
+ */
+
+/* stack: ..., key, value. Writes at most size - 1 characters; returns how many. */
+static size_t show_field(lua_State *L, char *text, size_t size) {
+    char key[40] = "", value[64];
+    if (lua_type(L, -2) == LUA_TSTRING) {
+        snprintf(key, sizeof(key), "%.30s = ", lua_tostring(L, -2));
+    }
+    switch (lua_type(L, -1)) {
+    case LUA_TSTRING:
+        snprintf(value, sizeof(value), "\"%.48s%s\"", lua_tostring(L, -1),
+                 lua_rawlen(L, -1) > 48 ? "..." : "");
+        break;
+    case LUA_TBOOLEAN:
+        snprintf(value, sizeof(value), "%s", lua_toboolean(L, -1) ? "true" : "false");
+        break;
+    case LUA_TNUMBER:
+        lua_pushvalue(L, -1); /* tostring changes what it is given */
+        snprintf(value, sizeof(value), "%s", lua_tostring(L, -1));
+        lua_pop(L, 1);
+        break;
+    default:
+        snprintf(value, sizeof(value), "a %s", luaL_typename(L, -1));
+        break;
+    }
+    int len = snprintf(text, size, "%s%s", key, value);
+    return len < 0 ? 0 : (size_t)len < size ? (size_t)len : size - 1;
+}
+
+void pyi_lua_push_shown(lua_State *L, int index) {
+    static const int FIELDS = 6;
+    char text[200];
+    size_t len = 0;
+    int count = 0;
+    luaL_checkstack(L, 4, NULL);
+    index = lua_absindex(L, index);
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) { // stack: ..., key, value
+        if (count++ >= FIELDS || len + 8 >= sizeof(text)) {
+            lua_pop(L, 2);
+            lua_pushfstring(L, "{ %s, ... }", text);
+            return;
+        }
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s", count > 1 ? ", " : "");
+        len += show_field(L, text + len, sizeof(text) - len);
+    }
+    text[len] = '\0';
+    lua_pushfstring(L, count > 0 ? "{ %s }" : "{}", text);
+}
+
 /* ---- the libraries -----------------------------------------------------------------------------
  */
 

@@ -14,6 +14,7 @@
  */
 #include "lua_vm.h"
 #include <lualib.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -29,12 +30,29 @@ struct pyi_lua {
     bool counted; /* instructions have a limit */
     int64_t left; /* instructions */
     int64_t cpu_end_ns;
-    char *directory; // owned
-    char *detail;    // owned
+    char place[LUA_IDSIZE + 16]; /* "file:line: " where the budget was spent, or "" */
+    char *directory;             // owned
+    char *detail;                // owned
 };
 
 static const char SPENT_KEY =
     0; /* registry: the error that the hook raises, made before memory is short */
+
+/* ---- places ----------------------------------------------------------------------------------
+ */
+
+/* "file:line: " of the nearest function that is of a file, or "". Allocates nothing, as the
+ * allocator asks too. */
+static void find_place(lua_State *L, char *ret, size_t size) {
+    lua_Debug ar;
+    ret[0] = '\0';
+    for (int level = 0; lua_getstack(L, level, &ar) == 1; level++) {
+        if (lua_getinfo(L, "Sl", &ar) != 0 && ar.source[0] == '@' && ar.currentline > 0) {
+            snprintf(ret, size, "%s:%d: ", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+}
 
 /* ---- allocator ------------------------------------------------------------------------------- */
 
@@ -47,6 +65,11 @@ static bool may_grow(pyi_lua *vm, const void *ptr, size_t grow, size_t size) {
     if (vm->refused || (vm->asked_size != 0 && !(again && fits))) {
         vm->refused = vm->was_spent = true;
         return false;
+    }
+    if (!fits) { /* some ask once, and raise then */
+        find_place(vm->L, vm->place, sizeof(vm->place));
+    } else if (vm->asked_size != 0) {
+        vm->place[0] = '\0';
     }
     vm->asked = ptr;
     vm->asked_size = fits ? 0 : size;
@@ -94,6 +117,9 @@ static void on_count(lua_State *L, lua_Debug *ar PYI_UNUSED) {
         vm->spent |= vm->cpu_end_ns != 0 && thread_cpu_ns() > vm->cpu_end_ns;
     }
     if (pyi_lua_spent(vm)) {
+        if (vm->place[0] == '\0') {
+            find_place(L, vm->place, sizeof(vm->place));
+        }
         vm->was_spent = true;
         lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
         lua_rawgetp(L, LUA_REGISTRYINDEX, &SPENT_KEY);
@@ -117,6 +143,7 @@ void pyi_lua_limit(pyi_lua *vm, const pyi_lua_budget *budget) {
     const pyi_lua_budget *b = budget != NULL ? budget : &none;
     vm->spent = vm->refused = false;
     vm->asked_size = 0;
+    vm->place[0] = '\0';
     vm->limited = b->instructions != 0 || b->cpu_ms != 0 || b->memory != 0;
     vm->memory = b->memory;
     vm->counted = b->instructions != 0;
@@ -199,7 +226,14 @@ static int add_traceback(lua_State *L) {
     if (pyi_lua_spent(pyi_lua_of(L))) {
         return 1;
     }
-    const char *message = luaL_tolstring(L, 1, NULL); // stack: error, message
+    if (lua_istable(L, 1) && lua_getmetatable(L, 1) == 0) {
+        char place[LUA_IDSIZE + 16];
+        find_place(L, place, sizeof(place));
+        pyi_lua_push_shown(L, 1);
+        lua_pushfstring(L, "%s%s", place, lua_tostring(L, -1)); // stack: error, shown, text
+        lua_replace(L, 1);
+    }
+    const char *message = luaL_tolstring(L, 1, NULL); // stack: error, ..., message
     const char *hint = pyi_lua_withheld(message);
     if (hint != NULL) {
         message = lua_pushfstring(L, "%s; %s", message, hint);
@@ -216,12 +250,13 @@ static void keep_detail(pyi_lua *vm, const char *text) {
 static pyi_err spent_error(const pyi_lua *vm, pyi_error *e) {
     if (!vm->spent) {
         return pyi_error_set(e, PYI_ETOOBIG, "lua.budget",
-                             "the script uses more than its %zu MiB of memory: make it build less",
-                             vm->memory >> 20);
+                             "%sthe script uses more than its %zu MiB of memory: make it build "
+                             "less",
+                             vm->place, vm->memory >> 20);
     }
     return pyi_error_set(
         e, PYI_ETOOBIG, "lua.budget",
-        "the script runs longer than its budget allows: is there an endless loop?");
+        "%sthe script runs longer than its budget allows: is there an endless loop?", vm->place);
 }
 
 static pyi_err call_error(pyi_lua *vm, int status, pyi_error *e) {

@@ -74,6 +74,10 @@ pyi_err pyi_read_source(const char *path, char **ret_text, size_t *ret_len,
 /// NULL: it does not. Static. Never raises.
 const char *pyi_lua_withheld(const char *message);
 
+/// Pushes a few words about what is in the table at `index`: an error that is a plain table has no
+/// text of its own. Calls no metamethods.
+void pyi_lua_push_shown(lua_State *L, int index);
+
 /* Parts of a state, for lua_vm.c alone. */
 void pyi_lua_open_libs(lua_State *L);
 void pyi_lua_open_require(lua_State *L);

@@ -108,11 +108,17 @@ local function new(host)
     return host.handle(index, tostring(clean.name or index))
   end
 
+  --- pyisolate.main is being assigned.
+  function api.note_main()
+    declared.main_at = place("main")
+  end
+
   --- After the file has run: what only the whole can tell.
   function declared.finish(main)
     if main ~= nil and type(main) ~= "function" then
-      declared.problems[#declared.problems + 1] = host.file .. ":1: pyisolate.main must be a function, got "
-        .. validate.describe(main)
+      local at = declared.main_at or { file = host.file, line = 1 }
+      declared.problems[#declared.problems + 1] = at.file .. ":" .. at.line
+        .. ": pyisolate.main must be a function, got " .. validate.describe(main)
     elseif main == nil and #declared.extensions == 0 then
       declared.problems[#declared.problems + 1] = host.file
         .. ":1: declares no extension and no main: nothing to run (see pyisolate.extension)"

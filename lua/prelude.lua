@@ -9,13 +9,16 @@ local tasks = require "pyisolate.tasks"
 local error, rawset, type, pairs, setmetatable, tostring = error, rawset, type, pairs, setmetatable, tostring
 
 --- Only `main` may be assigned: anything else is a mistake that would be silent.
-local function refuse_assignment(module, key, value)
-  if key == "main" then
-    rawset(module, key, value)
-    return
+local function assignment(note_main)
+  return function(module, key, value)
+    if key == "main" then
+      rawset(module, key, value)
+      note_main()
+      return
+    end
+    local near = type(key) == "string" and validate.nearest(key, { "main" })
+    error("pyisolate." .. tostring(key) .. " cannot be set" .. (near and ": did you mean pyisolate.main?" or ""), 2)
   end
-  local near = type(key) == "string" and validate.nearest(key, { "main" })
-  error("pyisolate." .. tostring(key) .. " cannot be set" .. (near and ": did you mean pyisolate.main?" or ""), 2)
 end
 
 local function unknown_name(module, key)
@@ -56,5 +59,5 @@ return function(core, declare)
       pyisolate[name] = value
     end
   end
-  return setmetatable(pyisolate, { __newindex = refuse_assignment, __index = unknown_name, __metatable = false })
+  return setmetatable(pyisolate, { __newindex = assignment(declare.note_main), __index = unknown_name, __metatable = false })
 end

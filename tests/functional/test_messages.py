@@ -48,6 +48,14 @@ def test_a_folder_with_a_configuration_is_suggested(workspace: Workspace) -> Non
     assert "did you mean 'hello/config.lua'?" in finished.err
 
 
+def test_an_error_that_is_a_table_shows_what_is_in_it(workspace: Workspace) -> None:
+    finished = workspace.run_main('error { why = "no reason", 7 }')
+    assert finished.status == 1
+    assert 'why = "no reason"' in finished.err and "7" in finished.err
+    assert "table: 0x" not in finished.err
+    assert "main failed: { code = 5 }" in workspace.run_main("error { code = 5 }").err
+
+
 def test_what_is_withheld_from_main_is_told_as_that(workspace: Workspace) -> None:
     finished = workspace.run_main("io.write('x')")
     assert finished.status == 1

@@ -560,7 +560,8 @@ static void test_lua_errors_are_problems(void **state) {
                "2|there is no pyisolate.extensoin: did you mean pyisolate.extension?");
     expect_one(HEAD "local x = pyisolate.extension { name = 'x', module_path = './mod' }\nx:go()",
                "3|the host has not started yet");
-    expect_one(HEAD "pyisolate.main = 5", "1|pyisolate.main must be a function, got number 5");
+    expect_one(HEAD "pyisolate.main = 5", "2|pyisolate.main must be a function, got number 5");
+    expect_one(HEAD "\npyisolate.main = 5", "3|pyisolate.main must be a function, got number 5");
     static const char *const both[] = {"2|threads must be", "3|oops"};
     expect(HEAD
            "pyisolate.extension { name = 'x', module_path = './mod', threads = -1 }\nerror('oops')",
@@ -584,6 +585,11 @@ static void test_loading_has_a_budget(void **state) {
     (void)state;
     expect_one("while true do pcall(function() while true do end end) end",
                "1|runs longer than its budget allows");
+    expect_one("local n = 0\nlocal function f()\n  while true do\n    n = n + 1\n  end\nend\nf()",
+               "4|runs longer than its budget allows");
+    expect_one("local t = {}\nwhile true do\n  t[#t + 1] = ('x'):rep(1 << 20) .. #t\nend",
+               "3|more than its 128 MiB of memory");
+    expect_one("\nerror { a = 1 }", "2|{ a = 1 }");
     expect_one(
         "local t = {} while true do pcall(function() t[#t + 1] = ('x'):rep(1 << 20) .. #t end) end",
         "1|more than its 128 MiB of memory");
