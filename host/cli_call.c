@@ -98,10 +98,11 @@ const pyi_command pyi_command_call = {
     .summary = "call a method of an extension of the running host",
     .text = "Each argument is JSON, and so is the result, on stdout. An exception in the extension "
             "is shown with\n"
-            "its traceback on stderr, and the exit status is 1. Ctrl-C cancels the call. What JSON "
-            "cannot say\n"
-            "(NaN, bytes, sets, dates) is written as docs/protocol.md has it, under \"Values as "
-            "JSON\".",
+            "its traceback on stderr, and the exit status is 1. Ctrl-C cancels the call. Integers "
+            "may have any\n"
+            "size. What a result holds that JSON cannot say (NaN, bytes, dates) is shown as "
+            "docs/protocol.md has\n"
+            "it, under \"Values as JSON\".",
     .examples = "pyisolate-host call averages mean '[1, 2, 3]'\n"
                 "  one argument, a list\n"
                 "pyisolate-host call greeter greet '\"Ada\"' --kwargs '{\"loud\": true}'\n"

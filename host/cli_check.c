@@ -67,7 +67,7 @@ const pyi_command pyi_command_check = {
             "or changed.\n"
             "Exits 69 when the configuration is right but asks for what is not there: a Python "
             "that is not\n"
-            "installed, a feature that is not available yet.",
+            "installed, an environment without one, a feature that is not available yet.",
     .examples = "pyisolate-host check config.lua\n"
                 "  before every deployment\n",
     .most = 1,

@@ -41,7 +41,7 @@ static void option_rows(const pyi_options *options) {
         if (o->letter != 0) {
             snprintf(letter, sizeof letter, "-%c%s", o->letter, o->name != NULL ? ", " : "");
         }
-        snprintf(left, sizeof left, "%4s%s%s%s%s", letter, o->name != NULL ? "--" : "",
+        snprintf(left, sizeof left, "%-4s%s%s%s%s", letter, o->name != NULL ? "--" : "",
                  o->name != NULL ? o->name : "", o->arg != NULL ? "=" : "",
                  o->arg != NULL ? o->arg : "");
         printf(strlen(left) > 28 ? "  %s\n  %28s  %s\n" : "  %-28s%s  %s\n", left, "", o->help);
@@ -112,8 +112,8 @@ static void program_full(const pyi_cli *cli) {
            cli->program);
     program_examples();
     heading("Usage");
-    printf("  %s [OPTIONS] CONFIG.lua [ARGS...]   the same as: %s run CONFIG.lua [ARGS...]\n",
-           cli->program, cli->program);
+    printf("  %s [OPTIONS] CONFIG.lua [ARGS...]   the same as: %s run .\n", cli->program,
+           cli->program);
     printf("  %s [OPTIONS] COMMAND [...]\n", cli->program);
     heading("Commands");
     command_list();
@@ -128,8 +128,12 @@ static void program_full(const pyi_cli *cli) {
     heading("Environment");
     puts("  NO_COLOR, CLICOLOR_FORCE     colour never, colour always\n"
          "  XDG_RUNTIME_DIR              where the sockets are, else /tmp/pyisolate-UID\n"
+         "  XDG_CACHE_HOME               what is remembered about Pythons, else ~/.cache\n"
+         "  PYISOLATE_PYTHON             the Python of extensions that name none\n"
+         "  PYISOLATE_UV                 the uv that builds environments, else the one of PATH\n"
          "  PYISOLATE_LIBDIR             where pyisolate-child and its library are\n"
-         "  PIP_INDEX_URL, PIP_FIND_LINKS, UV_*   honoured when environments are built");
+         "  PIP_INDEX_URL, PIP_FIND_LINKS, UV_*\n"
+         "                               honoured when environments are built");
 }
 
 void pyi_help_full(const pyi_cli *cli, const pyi_command *c) {

@@ -170,9 +170,10 @@ const pyi_command pyi_command_run = {
     .summary = "run a configuration; `run` itself may be left out",
     .text = "Prepares the environments, starts the extensions, runs the configuration's main with "
             "ARGS and exits\n"
-            "with its status: a number from 0 to 255, or 0; 1 after an error. Without a main it serves until "
-            "SIGTERM or SIGINT.\n"
-            "An extension that does not start is reported, and the others go on.",
+            "with what main returned: 0 to 255, nothing for 0; 1 after an error. Without a main it "
+            "serves until\n"
+            "SIGTERM or SIGINT. An extension that does not start is reported, and the others go "
+            "on.",
     .examples = "pyisolate-host config.lua one two\n"
                 "  main gets {\"one\", \"two\"}\n"
                 "pyisolate-host run -v config.lua\n"

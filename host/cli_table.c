@@ -14,11 +14,12 @@ const size_t pyi_command_count = PYI_COUNT(pyi_commands);
 
 static const pyi_option global_rows[] = {
     PYI_OPTION('c', "config", "FILE", "the configuration (default: ./config.lua)", config),
-    PYI_OPTION(0, "socket", "PATH", "the running host's control socket, instead of finding it",
+    PYI_OPTION(0, "socket", "PATH", "the control socket: of the running host; with run: to be made",
                socket),
     PYI_OPTION(0, "log-format", "text|logfmt|json", "default: text on a terminal, else logfmt",
                log_format),
-    PYI_OPTION(0, "log-level", "debug|info|warning|error", "default: info", log_level),
+    PYI_OPTION(0, "log-level", "debug|info|warning|error",
+               "default: the configuration's, else info", log_level),
     PYI_OPTION('q', "quiet", NULL, "warnings and errors only; -qq errors only", quiet),
     PYI_OPTION('v', "verbose", NULL, "more: debug messages, all versions", verbose),
     PYI_OPTION('h', NULL, NULL, "short help", help_short),

@@ -1,8 +1,8 @@
 # fish completion for pyisolate-host; made by `pyisolate-host completion fish`
 complete -c pyisolate-host -s c -l config -r -F -d 'the configuration (default: ./config.lua)'
-complete -c pyisolate-host -l socket -r -F -d 'the running host'\''s control socket, instead of finding it'
+complete -c pyisolate-host -l socket -r -F -d 'the control socket: of the running host; with run: to be made'
 complete -c pyisolate-host -l log-format -x -a 'text logfmt json' -d 'default: text on a terminal, else logfmt'
-complete -c pyisolate-host -l log-level -x -a 'debug info warning error' -d 'default: info'
+complete -c pyisolate-host -l log-level -x -a 'debug info warning error' -d 'default: the configuration'\''s, else info'
 complete -c pyisolate-host -s q -l quiet -d 'warnings and errors only; -qq errors only'
 complete -c pyisolate-host -s v -l verbose -d 'more: debug messages, all versions'
 complete -c pyisolate-host -s h -d 'short help'

@@ -56,6 +56,14 @@ def test_an_error_that_is_a_table_shows_what_is_in_it(workspace: Workspace) -> N
     assert "main failed: { code = 5 }" in workspace.run_main("error { code = 5 }").err
 
 
+def test_help_fits_into_a_hundred_columns(workspace: Workspace) -> None:
+    commands = [line.split()[0] for line in workspace.run("-h").out.splitlines() if line.startswith("  ")]
+    assert len(commands) >= 13
+    for words in ([], *([command] for command in commands)):
+        for line in workspace.run(*words, "--help").out.splitlines():
+            assert len(line) <= 100, line
+
+
 def test_what_is_withheld_from_main_is_told_as_that(workspace: Workspace) -> None:
     finished = workspace.run_main("io.write('x')")
     assert finished.status == 1
