@@ -112,7 +112,7 @@ static void program_full(const pyi_cli *cli) {
            cli->program);
     program_examples();
     heading("Usage");
-    printf("  %s [OPTIONS] CONFIG.lua [ARGS...]   the same as: %s run .\n", cli->program,
+    printf("  %s [OPTIONS] CONFIG.lua [ARGS...]   short for: run CONFIG.lua [ARGS...]\n",
            cli->program);
     printf("  %s [OPTIONS] COMMAND [...]\n", cli->program);
     heading("Commands");
