@@ -17,6 +17,8 @@
  */
 #include "py_core.h"
 
+enum { IMPORT_RETRY_US = 10000 };
+
 void pyi_cancel_init(pyi_server *s) {
     pthread_mutex_init(&s->cancels.lock, NULL);
     pthread_cond_init(&s->cancels.idle, NULL);
@@ -81,9 +83,53 @@ static bool current_task_is_cancelled(pyi_server *s) {
     return false;
 }
 
+/*
+ * Whether the RPC thread is in the middle of an import. An exception there would leave modules half
+ * made, in a process that lives on: what they belong to could never be imported again.
+ */
+static bool is_importing(pyi_server *s) {
+    PyObject *current = PySys_GetObject("_current_frames"); /* borrowed */
+    PYI_AUTO_PYREF PyObject *frames = current ? PyObject_CallObject(current, NULL) : NULL;
+    PYI_AUTO_PYREF PyObject *ident = PyLong_FromUnsignedLong(s->thread);
+    PyObject *frame =
+        frames && ident ? PyDict_GetItemWithError(frames, ident) : NULL; /* borrowed */
+    Py_XINCREF(frame);
+    bool found = false;
+    while (frame && frame != Py_None && !found) {
+        PYI_AUTO_PYREF PyObject *code = PyObject_GetAttrString(frame, "f_code");
+        PYI_AUTO_PYREF PyObject *name = code ? PyObject_GetAttrString(code, "co_filename") : NULL;
+        found = name && PyUnicode_Check(name) &&
+                PyUnicode_CompareWithASCIIString(name, "<frozen importlib._bootstrap>") == 0;
+        PyObject *back = PyObject_GetAttrString(frame, "f_back");
+        Py_DECREF(frame);
+        frame = back;
+    }
+    Py_XDECREF(frame);
+    PyErr_Clear();
+    return found;
+}
+
+static void start_nudge(pyi_server *s, bool postponed);
+
+/* With the GIL: whether something is to be interrupted now; during an import, later. */
+static bool may_interrupt(pyi_server *s) {
+    pthread_mutex_lock(&s->cancels.lock);
+    bool wanted = s->cancels.count > 0 ||
+                  (s->cancels.running != 0 && s->cancels.running == s->cancels.interrupted);
+    pthread_mutex_unlock(&s->cancels.lock);
+    if (wanted && is_importing(s)) {
+        start_nudge(s, true);
+        return false;
+    }
+    return wanted;
+}
+
 /* A pending call: Python's main thread, between two instructions of whatever runs. */
 static int interrupt(void *server) {
     pyi_server *s = server;
+    if (!may_interrupt(s)) {
+        return 0;
+    }
     pthread_mutex_lock(&s->cancels.lock);
     bool now = s->cancels.running != 0 && s->cancels.running == s->cancels.interrupted;
     pthread_mutex_unlock(&s->cancels.lock);
@@ -96,6 +142,9 @@ static int interrupt(void *server) {
 
 /* With the GIL, on a thread of its own. */
 static void interrupt_from_outside(pyi_server *s) {
+    if (!may_interrupt(s)) {
+        return;
+    }
     pthread_mutex_lock(&s->cancels.lock);
     if (s->cancels.running != 0 && s->cancels.running == s->cancels.interrupted) {
         PyThreadState_SetAsyncExc(s->thread, pyi_call_cancelled);
@@ -103,10 +152,11 @@ static void interrupt_from_outside(pyi_server *s) {
     pthread_mutex_unlock(&s->cancels.lock);
 }
 
-static bool take_nudge(pyi_cancels *c) {
+static bool take_nudge(pyi_cancels *c, bool *ret_postponed) {
     pthread_mutex_lock(&c->lock);
     bool again = c->nudge;
-    c->nudge = false;
+    *ret_postponed = c->postponed;
+    c->nudge = c->postponed = false;
     if (!again) {
         c->nudging = false;
         pthread_cond_signal(&c->idle);
@@ -117,7 +167,14 @@ static bool take_nudge(pyi_cancels *c) {
 
 static void *nudge(void *server) {
     pyi_server *s = server;
-    while (take_nudge(&s->cancels)) {
+    bool postponed;
+    while (take_nudge(&s->cancels, &postponed)) {
+        if (postponed) {
+            usleep(IMPORT_RETRY_US);
+        }
+        if (postponed && !s->spec->in_process) {
+            Py_AddPendingCall(interrupt, s);
+        }
         PyGILState_STATE gil = PyGILState_Ensure();
         if (s->spec->in_process) {
             interrupt_from_outside(s);
@@ -128,13 +185,11 @@ static void *nudge(void *server) {
 }
 
 /* At most one such thread at a time; what comes while it is there makes it go round once more. */
-static void request_interrupt(pyi_server *s) {
-    if (!s->spec->in_process) {
-        Py_AddPendingCall(interrupt, s);
-    }
+static void start_nudge(pyi_server *s, bool postponed) {
     pthread_mutex_lock(&s->cancels.lock);
     bool start = !s->cancels.nudging;
     s->cancels.nudging = s->cancels.nudge = true;
+    s->cancels.postponed |= postponed;
     pthread_mutex_unlock(&s->cancels.lock);
     pthread_t thread;
     if (!start) {
@@ -147,6 +202,13 @@ static void request_interrupt(pyi_server *s) {
     pthread_mutex_lock(&s->cancels.lock);
     s->cancels.nudging = false;
     pthread_mutex_unlock(&s->cancels.lock);
+}
+
+static void request_interrupt(pyi_server *s) {
+    if (!s->spec->in_process) {
+        Py_AddPendingCall(interrupt, s);
+    }
+    start_nudge(s, false);
 }
 
 void pyi_cancel_arrived(void *server, uint64_t id, int reason) {

@@ -36,6 +36,7 @@ typedef struct pyi_cancels {
     uint64_t *ids;        /* cancelled, not yet looked at by the RPC thread */
     size_t count, cap;
     bool nudge, nudging; /* a thread is there that asks for the GIL, and should once more */
+    bool postponed;      /* an interrupt met an import: it is tried again soon */
     pthread_cond_t idle; /* it is gone */
 } pyi_cancels;
 

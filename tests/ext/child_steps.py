@@ -139,3 +139,16 @@ def spawned_process_imports_us():
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(asyncio_is_absent)
+
+
+def imports_slowly():
+    folder = os.path.dirname(os.path.abspath(__file__))
+    if folder not in sys.path:
+        sys.path.append(folder)
+    import slow_package
+
+    return int(slow_package.__all__ == ["ONE", "TWO"])
+
+
+def pid():
+    return os.getpid()

@@ -104,6 +104,19 @@ static void a_deadline_interrupts_whatever_runs(void **state) {
     }
 }
 
+/* Half an import would spoil the package for the life of the process. */
+static void a_deadline_does_not_strike_in_an_import(void **state) {
+    for (int embed = 0; embed < 2; embed++) {
+        pyi_extension *x = start(*state, embed, 0);
+        int64_t pid = int_of(call(x, 30000, "pid", ""));
+        pyi_result *r = call(x, 500, "imports_slowly", "");
+        assert_int_equal(r->code, PYI_EDEADLINE);
+        pyi_result_free(r);
+        assert_int_equal(int_of(call(x, 30000, "imports_slowly", "")), 1);
+        assert_int_equal(int_of(call(x, 30000, "pid", "")), pid);
+    }
+}
+
 static void with_threads_a_def_runs_in_a_worker(void **state) {
     for (int embed = 0; embed < 2; embed++) {
         pyi_extension *x = start(*state, embed, 2);
@@ -139,6 +152,7 @@ int main(void) {
         TEST(a_def_sees_the_running_loop),
         TEST(exits_end_the_call_and_not_the_child),
         TEST(a_deadline_interrupts_whatever_runs),
+        TEST(a_deadline_does_not_strike_in_an_import),
         TEST(with_threads_a_def_runs_in_a_worker),
         TEST(forked_and_spawned_processes_work),
         TEST(a_folder_named_like_a_standard_module_works),
