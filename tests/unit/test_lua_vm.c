@@ -44,12 +44,10 @@ static void must_run(const char *text, const pyi_lua_budget *budget) {
 static void must_be_ended(const char *text, const char *expected) {
     pyi_lua *vm = new_vm();
     pyi_error e;
-    int64_t begin = pyi_now_ns();
-    pyi_err err = run(vm, text, &SMALL, &e);
+    pyi_err err = run(vm, text, &SMALL, &e); /* and not for ever: ctest's time is the bound */
     if (err != PYI_ETOOBIG || strstr(e.msg, expected) == NULL) {
         fail_msg("%d %s\n%s", err, e.msg, text);
     }
-    assert_true(pyi_now_ns() - begin < 20 * PYI_NS_PER_S);
     assert_true(pyi_lua_was_spent(vm));
     assert_int_equal(
         run(vm, "assert(1 + 1 == 2); local t = {} for i = 1, 100 do t[i] = {} end", &SMALL, &e),
