@@ -30,8 +30,7 @@ const char *pyi_state_name(pyi_state s) {
     return names[s];
 }
 
-/* ---- state -------------------------------------------------------------------------------------
- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static bool is_settled(pyi_state s) {
     return s == PYI_STATE_READY || s == PYI_STATE_FAILED || s == PYI_STATE_STOPPED;
@@ -91,8 +90,7 @@ static void log_error(const pyi_extension *x, const pyi_generation *g, const cha
     }
 }
 
-/* ---- ends of an extension
- * -------------------------------------------------------------------------- */
+/* ---- ends of an extension -------------------------------------------------------------------- */
 
 static void become_stopped(pyi_extension *x) {
     pyi_error e;
@@ -120,8 +118,7 @@ static void restart_failed(pyi_extension *x, const pyi_generation *g, const pyi_
     log_error(x, g, "PYI-EXT-RESTART-FAILED", e, detail);
 }
 
-/* ---- starting a generation
- * ------------------------------------------------------------------------- */
+/* ---- starting a generation ------------------------------------------------------------------- */
 
 static void on_ready(void *arg, pyi_generation *g);
 static void on_end(void *arg, pyi_generation *g);
@@ -208,8 +205,7 @@ static void on_ready(void *arg, pyi_generation *g) {
     pyi_router_flush(x);
 }
 
-/* ---- crashes
- * ------------------------------------------------------------------------------------------ */
+/* ---- crashes --------------------------------------------------------------------------------- */
 
 static void on_backoff_over(void *arg) {
     pyi_extension *x = arg;
@@ -324,8 +320,7 @@ static void on_end(void *arg, pyi_generation *g) {
     }
 }
 
-/* ---- the environment: a thread of its own, because building blocks
- * ------------------------------------- */
+/* ---- the environment: a thread of its own, because building blocks --------------------------- */
 
 typedef struct preparation {
     pyi_extension *x;
@@ -402,8 +397,7 @@ static void start_preparing(pyi_extension *x) {
     x->preparing = true;
 }
 
-/* ---- the loop's orders
- * ---------------------------------------------------------------------------------- */
+/* ---- the loop's orders ----------------------------------------------------------------------- */
 
 void pyi_extension_start(pyi_extension *x) {
     x->stop_asked = false;
@@ -443,8 +437,7 @@ void pyi_extension_kill(pyi_extension *x) {
     }
 }
 
-/* ---- new and free
- * ----------------------------------------------------------------------------------------- */
+/* ---- new and free ---------------------------------------------------------------------------- */
 
 pyi_err pyi_extension_new(pyi_manager *m, pyi_extension_config *config, pyi_extension **ret,
                           pyi_error *e) {

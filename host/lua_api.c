@@ -30,8 +30,7 @@ struct pyi_lua_api {
 
 static const char DESCRIBE_KEY = 0; /* registry: error -> text, of errors.lua */
 
-/* ---- handles -----------------------------------------------------------------------------------
- */
+/* ---- handles --------------------------------------------------------------------------------- */
 
 static const handle *check_handle(lua_State *L) {
     const handle *h = luaL_testudata(L, 1, HANDLE_TYPE);
@@ -68,8 +67,7 @@ void pyi_lua_push_handle(lua_State *L, size_t index, const char *name) {
     luaL_setmetatable(L, HANDLE_TYPE);
 }
 
-/* ---- calls -------------------------------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static void copy_reply(pyi_record *r, const pyi_reply *reply) {
     r->code = reply->code;
@@ -159,8 +157,7 @@ static int call_any(lua_State *L) {
     return call_method(L, luaL_checkstring(L, 2), 3);
 }
 
-/* ---- stop and restart: they block, so another thread does them
- * ----------------------------------- */
+/* ---- stop and restart: they block, so another thread does them ------------------------------- */
 
 static void *run_stop(void *arg) {
     pyi_record *r = arg;
@@ -224,8 +221,7 @@ static int refuse_later(lua_State *L) {
     return luaL_error(L, "'%s' is not available yet", lua_tostring(L, lua_upvalueindex(1)));
 }
 
-/* ---- the handle's metatable --------------------------------------------------------------------
- */
+/* ---- the handle's metatable ------------------------------------------------------------------ */
 
 static const char *state_of(lua_State *L) {
     const handle *h = check_handle(L);
@@ -312,8 +308,7 @@ static void open_handles(lua_State *L) {
     lua_pop(L, 1);
 }
 
-/* ---- the module --------------------------------------------------------------------------------
- */
+/* ---- the module ------------------------------------------------------------------------------ */
 
 static int write_log(lua_State *L) {
     pyi_level level;
@@ -374,8 +369,7 @@ pyi_err pyi_lua_attach(pyi_config *c, pyi_manager *m PYI_UNUSED, pyi_extension *
     return PYI_OK;
 }
 
-/* ---- main --------------------------------------------------------------------------------------
- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 typedef struct arguments {
     pyi_config *config;

@@ -16,8 +16,7 @@ void pyi_lua_push_raw(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &RAW_KEY);
 }
 
-/* ---- replaced functions ------------------------------------------------------------------------
- */
+/* ---- replaced functions ---------------------------------------------------------------------- */
 
 static int print_line(lua_State *L) {
     int count = lua_gettop(L);
@@ -128,8 +127,7 @@ static int guarded_xpcall(lua_State *L) {
     return finish_xpcall(L, status, 1);
 }
 
-/* ---- coroutines --------------------------------------------------------------------------------
- */
+/* ---- coroutines ------------------------------------------------------------------------------ */
 
 /* A coroutine that died in the hook has its hooks off for good: its __close methods must not run.
  */
@@ -221,8 +219,7 @@ static int wrap_coroutine(lua_State *L) {
     return 1;
 }
 
-/* ---- patterns ----------------------------------------------------------------------------------
- */
+/* ---- patterns -------------------------------------------------------------------------------- */
 
 /* Steps that a pattern can need: (n + 1) for each repetition, and for each place to start at. */
 static uint64_t pattern_steps(const char *pattern, size_t len, size_t subject) {
@@ -272,8 +269,7 @@ static int bounded_pattern(lua_State *L) {
     return lua_gettop(L);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* A __len that lies would make these loop in C for as long as it likes. */
 static int bounded_length(lua_State *L) {
@@ -297,8 +293,7 @@ static int bounded_move(lua_State *L) {
     return lua_gettop(L);
 }
 
-/* ---- what is withheld --------------------------------------------------------------------------
- */
+/* ---- what is withheld ------------------------------------------------------------------------ */
 
 const char *pyi_lua_withheld(const char *message) {
     static const struct {
@@ -324,8 +319,7 @@ const char *pyi_lua_withheld(const char *message) {
     return NULL;
 }
 
-/* ---- tables in messages ------------------------------------------------------------------------
- */
+/* ---- tables in messages ---------------------------------------------------------------------- */
 
 /* stack: ..., key, value. Writes at most size - 1 characters; returns how many. */
 static size_t show_field(lua_State *L, char *text, size_t size) {
@@ -374,8 +368,7 @@ void pyi_lua_push_shown(lua_State *L, int index) {
     lua_pushfstring(L, count > 0 ? "{ %s }" : "{}", text);
 }
 
-/* ---- the libraries -----------------------------------------------------------------------------
- */
+/* ---- the libraries --------------------------------------------------------------------------- */
 
 /* stack: ..., library. Puts f over the library's `name`, with the old function as its first
  * upvalue. */

@@ -21,8 +21,7 @@ extern const struct {
 
 static const char SOURCES_KEY = 0; /* registry: chunk name -> text */
 
-/* ---- files -------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static pyi_err read_all(int fd, const char *path, char *text, size_t size, size_t *ret_len,
                         pyi_error *e) {
@@ -87,8 +86,7 @@ pyi_err pyi_read_source(const char *path, char **ret_text, size_t *ret_len, pyi_
     return PYI_OK;
 }
 
-/* ---- kept sources ------------------------------------------------------------------------------
- */
+/* ---- kept sources ---------------------------------------------------------------------------- */
 
 static int keep_source(lua_State *L) { // stack: chunk, text
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &SOURCES_KEY) == LUA_TNIL) {
@@ -131,8 +129,7 @@ void pyi_lua_push_source(lua_State *L, const char *chunk) {
     lua_remove(L, -2); // stack: text or nil
 }
 
-/* ---- require -----------------------------------------------------------------------------------
- */
+/* ---- require --------------------------------------------------------------------------------- */
 
 static bool name_is_good(const char *name) {
     if (name[0] == '\0' || name[0] == '.' || strlen(name) > 200) {

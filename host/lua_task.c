@@ -25,8 +25,7 @@ pyi_tasks *pyi_tasks_of(lua_State *L) {
     return t;
 }
 
-/* ---- queues ------------------------------------------------------------------------------------
- */
+/* ---- queues ---------------------------------------------------------------------------------- */
 
 void pyi_tasks_push_alive(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &ALIVE_KEY);
@@ -75,8 +74,7 @@ static pyi_task *next_ready(pyi_tasks *t) {
     return task;
 }
 
-/* ---- records -----------------------------------------------------------------------------------
- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 pyi_task *pyi_task_running(lua_State *L) {
     pyi_tasks *t = pyi_tasks_of(L);
@@ -170,8 +168,7 @@ static void deliver(pyi_tasks *t) {
     }
 }
 
-/* ---- cancelling --------------------------------------------------------------------------------
- */
+/* ---- cancelling ------------------------------------------------------------------------------ */
 
 /* While the grace of a stop runs. */
 static bool is_soft(const pyi_tasks *t) {
@@ -234,8 +231,7 @@ static void check_stop_over(pyi_tasks *t) {
     }
 }
 
-/* ---- running -----------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 /* stack of L: ..., task. Wakes who watches it. */
 static void wake_watchers(pyi_tasks *t, lua_State *L) {
@@ -376,8 +372,7 @@ static void turn(pyi_tasks *t, int64_t end_ns) {
     fire_timers(t);
 }
 
-/* ---- life --------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* stack of L: ..., f, args. Replaces them by the task. */
 pyi_task *pyi_task_new(lua_State *L, pyi_tasks *t, int nargs) {

@@ -38,8 +38,7 @@ struct pyi_lua {
 static const char SPENT_KEY =
     0; /* registry: the error that the hook raises, made before memory is short */
 
-/* ---- places ----------------------------------------------------------------------------------
- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 /* "file:line: " of the nearest function that is of a file, or "". Allocates nothing, as the
  * allocator asks too. */
