@@ -101,7 +101,6 @@ char *pyi_bigint_text(const uint8_t *bytes, size_t len) {
     if (negative) {
         negate(copy, len);
     }
-    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
     return len <= PYI_BIGINT_DECIMAL_BYTES ? decimal(copy, len, negative)
                                            : hexadecimal(copy, len, negative);
 }
@@ -162,7 +161,6 @@ pyi_err pyi_bigint_bytes(const char *text, size_t text_len, uint8_t **ret, size_
     }
     if (!(hex ? read_hexadecimal(digits + 2, count - 2, bytes)
               : read_decimal(digits, count, bytes))) {
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
         return pyi_error_set(e, PYI_EINVAL, "lua.int", "'%.40s' is not an integer", text);
     }
     size_t used = significant(bytes, size) + 1; /* room for the sign */

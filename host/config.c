@@ -197,9 +197,10 @@ static int finish_declared(lua_State *L) {
 
 /* ---- tables to structs ----------------------------------------------------------------------- */
 
-static void *need(lua_State *L, void *block) {
+__attribute__((returns_nonnull)) static void *need(lua_State *L, void *block) {
     if (block == NULL) {
-        luaL_error(L, "out of memory");
+        luaL_error(L, "out of memory"); /* does not return */
+        abort();
     }
     return block;
 }

@@ -175,7 +175,6 @@ static pyi_err compile_file(lua_State *L, const char *path, pyi_error *e) {
     snprintf(chunk, sizeof(chunk), "@%s", path);
     err = pyi_lua_keep_source(L, chunk, text, len, e);
     if (err != PYI_OK) {
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
         return err;
     }
     if (luaL_loadbufferx(L, text, len, chunk, "t") != LUA_OK) {

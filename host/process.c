@@ -343,7 +343,6 @@ pyi_err pyi_process_run(const pyi_process *p, pyi_process_result *ret, pyi_error
     }
     PYI_AUTO_FD int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null_fd < 0) {
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
         return pyi_error_sys(e, errno, "process.open", "cannot open '/dev/null'");
     }
     size_t keep = p->keep > 0 ? p->keep : KEEP_DEFAULT;

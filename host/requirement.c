@@ -240,7 +240,6 @@ bool pyi_requirement_is_runtime(const char *requirement) {
         return true;
     }
     PYI_AUTO_FREE char *path = pyi_requirement_path(requirement);
-    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
     return path != NULL && path_is_runtime(path);
 }
 

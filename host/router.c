@@ -468,7 +468,6 @@ uint64_t pyi_call_send(pyi_call *c, pyi_call_done done, void *arg) {
     pthread_mutex_unlock(&x->lock);
     if (err != PYI_OK) {
         tell_error(c, &e, detail);
-        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): its cleanup frees it
         destroy(c);
         return id;
     }
