@@ -4,16 +4,11 @@
  * and what was written of it is thrown away by the caller.
  */
 #include "json_ext.h"
+#include "bigint.h"
 #include "pyi_escape.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-
-#define MAX_DECIMAL_BYTES                                                                          \
-    1024u /* longer integers are shown in hex: decimal takes quadratic time                        \
-           */
-#define CHUNK        1000000000u
-#define CHUNK_DIGITS 9
 
 static void put(pyi_writer *w, const char *text) {
     pyi_put_raw(w, text, strlen(text));
@@ -101,60 +96,6 @@ void pyi_json_base64(pyi_writer *w, const uint8_t *data, size_t len) {
 
 /* ---- big integers ---------------------------------------------------------------------------- */
 
-/// The magnitude of a two's complement number as little-endian limbs; their count.
-static size_t magnitude(const pyi_token *ext, bool negative, uint32_t *limbs) {
-    size_t count = (ext->len + 3) / 4;
-    uint64_t carry = negative ? 1 : 0;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t limb = 0;
-        for (size_t b = 0; b < 4; b++) {
-            size_t at = i * 4 + b;
-            uint32_t byte = at < ext->len ? ext->data[at] : negative ? 0xFF : 0;
-            limb |= byte << (8 * b);
-        }
-        carry += negative ? (uint32_t)~limb : limb;
-        limbs[i] = (uint32_t)carry;
-        carry >>= 32;
-    }
-    while (count > 0 && limbs[count - 1] == 0) {
-        count--;
-    }
-    return count;
-}
-
-/// Divides in place by CHUNK; gives the remainder.
-static uint32_t divide(uint32_t *limbs, size_t *count) {
-    uint64_t rest = 0;
-    for (size_t i = *count; i-- > 0;) {
-        uint64_t part = rest << 32 | limbs[i];
-        limbs[i] = (uint32_t)(part / CHUNK);
-        rest = part % CHUNK;
-    }
-    while (*count > 0 && limbs[*count - 1] == 0) {
-        (*count)--;
-    }
-    return (uint32_t)rest;
-}
-
-static void put_decimal(pyi_writer *w, const pyi_token *ext, bool negative) {
-    uint32_t limbs[MAX_DECIMAL_BYTES / 4];
-    char text[MAX_DECIMAL_BYTES * 5 / 2 + CHUNK_DIGITS + 2]; // 2.41 digits a byte
-    char *first = text + sizeof(text);
-    size_t count = magnitude(ext, negative, limbs);
-    do {
-        uint32_t rest = divide(limbs, &count);
-        for (int i = 0; i < CHUNK_DIGITS && (rest > 0 || count > 0); i++, rest /= 10) {
-            *--first = (char)('0' + rest % 10);
-        }
-    } while (count > 0);
-    if (first == text + sizeof(text)) {
-        *--first = '0';
-        negative = false;
-    }
-    put(w, negative ? "-" : "");
-    pyi_put_raw(w, first, (size_t)(text + sizeof(text) - first));
-}
-
 /// Two's complement, most significant byte first, as it is on the wire but turned round.
 static void put_hex(pyi_writer *w, const pyi_token *ext) {
     put(w, "{\"$bigint\":\"0x");
@@ -172,15 +113,17 @@ static void put_hex(pyi_writer *w, const pyi_token *ext) {
 }
 
 static bool put_bigint(pyi_writer *w, const pyi_token *ext) {
-    if (ext->len == 0) {
-        return false;
-    }
-    if (ext->len <= MAX_DECIMAL_BYTES) {
-        put_decimal(w, ext, ext->data[ext->len - 1] >= 0x80);
-    } else {
+    if (ext->len > PYI_BIGINT_DECIMAL_BYTES) {
         put_hex(w, ext);
+        return true;
     }
-    return true;
+    PYI_AUTO_FREE char *text = ext->len > 0 ? pyi_bigint_text(ext->data, ext->len) : NULL;
+    if (text != NULL) {
+        put(w, text);
+    } else if (ext->len > 0) {
+        w->err = PYI_ENOMEM;
+    }
+    return ext->len > 0;
 }
 
 /* ---- dates and times ------------------------------------------------------------------------- */
