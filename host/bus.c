@@ -12,6 +12,7 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define SERVICE_CONTEXTS 8
 #define EXPECT_WAIT_S    2
@@ -51,6 +52,7 @@ typedef struct lane {
 } lane;
 
 struct pyi_bus {
+    atomic_uint refs; /* the owner's, and one for each socket that is being closed */
     lane call, service;
     uint64_t max_payload;
     void (*on_request)(void *arg, pyi_bus_request *rq, const void *frame, size_t len);
@@ -459,6 +461,7 @@ pyi_err pyi_bus_open(const pyi_bus_config *config, pyi_bus **ret, pyi_error *e) 
     if (b == NULL) {
         return pyi_error_set(e, PYI_ENOMEM, "bus.open", "out of memory");
     }
+    atomic_init(&b->refs, 1);
     pthread_mutex_init(&b->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -489,35 +492,8 @@ void pyi_bus_expect(pyi_bus *b, int64_t pid) {
     pthread_mutex_unlock(&b->lock);
 }
 
-void pyi_bus_close(pyi_bus *b) {
-    pthread_mutex_lock(&b->lock);
-    bool first = !b->closed;
-    b->closed = true;
-    pthread_cond_broadcast(&b->expected);
-    pthread_mutex_unlock(&b->lock);
-    if (!first) {
-        return;
-    }
-    if (b->call.open) {
-        nng_close(b->call.socket);
-    }
-    if (b->service.open) {
-        nng_close(b->service.socket);
-    }
-    /* Callbacks still on their way: wait for each. No new slot is made once closed. */
-    for (slot *s = b->all; s != NULL; s = s->all_next) {
-        nng_aio_wait(s->recv);
-        nng_aio_wait(s->wait);
-    }
-    for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
-        if (b->requests[i].aio != NULL) {
-            nng_aio_wait(b->requests[i].aio);
-        }
-    }
-}
-
-void pyi_bus_free(pyi_bus *b) {
-    if (b == NULL) {
+static void unref(pyi_bus *b) {
+    if (atomic_fetch_sub(&b->refs, 1) != 1) {
         return;
     }
     while (b->all != NULL) {
@@ -535,4 +511,58 @@ void pyi_bus_free(pyi_bus *b) {
     pthread_cond_destroy(&b->expected);
     pthread_mutex_destroy(&b->lock);
     free(b);
+}
+
+static void *close_lane(void *arg) {
+    lane *a = arg;
+    nng_close(a->socket);
+    unref(a->bus);
+    return NULL;
+}
+
+/*
+ * nng 1.5 can wait for ever for a pipe whose peer dies in the middle of an answer (seen once in
+ * some two thousand kills). What waits in the contexts has ended by then, so nobody but the thread
+ * that closes is held up.
+ */
+static void close_beside(lane *a) {
+    if (!a->open) {
+        return;
+    }
+    pthread_t thread;
+    atomic_fetch_add(&a->bus->refs, 1);
+    if (pthread_create(&thread, NULL, close_lane, a) == 0) {
+        pthread_detach(thread);
+    } else {
+        close_lane(a);
+    }
+}
+
+void pyi_bus_close(pyi_bus *b) {
+    pthread_mutex_lock(&b->lock);
+    bool first = !b->closed;
+    b->closed = true;
+    pthread_cond_broadcast(&b->expected);
+    pthread_mutex_unlock(&b->lock);
+    if (!first) {
+        return;
+    }
+    close_beside(&b->call);
+    close_beside(&b->service);
+    /* Callbacks still on their way: wait for each. No new slot is made once closed. */
+    for (slot *s = b->all; s != NULL; s = s->all_next) {
+        nng_aio_wait(s->recv);
+        nng_aio_wait(s->wait);
+    }
+    for (size_t i = 0; i < SERVICE_CONTEXTS; i++) {
+        if (b->requests[i].aio != NULL) {
+            nng_aio_wait(b->requests[i].aio);
+        }
+    }
+}
+
+void pyi_bus_free(pyi_bus *b) {
+    if (b != NULL) {
+        unref(b);
+    }
 }
