@@ -24,7 +24,7 @@ static void credentials_in_addresses_are_masked(void **state) {
     static const struct {
         const char *in, *out;
     } cases[] = {
-        {"https://user:pass@host/simple", "https://***@host/simple"},
+        {"https://user:pass@example.org/index", "https://***@example.org/index"},
         {"https://token@host", "https://***@host"},
         {"https://a:b@one/x https://c:p%40ss@two/y", "https://***@one/x https://***@two/y"},
         {"https://a:b@c@host/x", "https://***@host/x"},
@@ -51,11 +51,11 @@ static void masking_keeps_within_its_room(void **state) {
 
 static void indexes_are_shown_without_their_secrets(void **state) {
     (void)state;
-    setenv("PIP_INDEX_URL", "https://me:hunter2@packages.example/simple", 1);
+    setenv("PIP_INDEX_URL", "https://me:hunter2@example.org/index", 1);
     setenv("UV_PUBLISH_TOKEN", "hunter3", 1);
     pyi_findings f = {0};
     pyi_check_indexes(&f);
-    assert_non_null(find(&f, "packages", "PIP_INDEX_URL=https://***@packages.example/simple"));
+    assert_non_null(find(&f, "packages", "PIP_INDEX_URL=https://***@example.org/index"));
     assert_non_null(find(&f, "packages", "UV_PUBLISH_TOKEN=***"));
     assert_null(find(&f, "packages", "hunter"));
     pyi_findings_fini(&f);
